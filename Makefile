@@ -1,0 +1,38 @@
+# Two entry points for a fresh clone: make search, make test. Both make .venv if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: search test test-all lint clean
+
+search: $(VENV)/.search
+	$(BIN)/darts search
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -q
+
+test-all: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -q -m ''
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The analog table is an extra that a search can do without.
+$(VENV)/.search: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[analog]' \
+		|| echo "The analog table could not be installed; the search runs without known accuracies."
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.search
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,1 @@
+"""How the architecture gradient is computed. One file each; named by YAML alone."""

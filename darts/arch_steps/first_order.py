@@ -1,0 +1,23 @@
+"""The gradient of the validation loss at the current weights (DARTS, arXiv:1806.09055, eq. 6 with xi = 0)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from darts.arch_steps.base import ArchStep, frozen
+from darts.batches import Batch
+from darts.state import SearchState
+from supernet.norm import held_statistics
+
+
+class FirstOrder(ArchStep):
+    """Treats the current weights as optimal: one forward and one backward pass on the validation batch."""
+
+    def gradient(self, state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[list[Tensor], float]:
+        with frozen(state.network), held_statistics(state.network):
+            paths = state.edge_weights()
+            loss = state.loss(valid_batch, paths, "validation loss in the architecture step")
+            objective = loss + state.regularization()
+            gradients = torch.autograd.grad(objective, list(state.params.values()))
+        return list(gradients), loss.item() / len(paths)

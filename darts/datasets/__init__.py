@@ -1,0 +1,1 @@
+"""Data sets of labelled images. One file each; named by YAML alone."""

@@ -1,0 +1,76 @@
+"""What a data set is: labelled images of one size, in memory as bytes.
+
+Shape suffixes: N images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images: bytes (N, C, H, W), labels (N) in [0, number of classes), names of the classes."""
+
+    images_NCHW: Tensor
+    labels_N: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (C) of the values in [0, 1]; summed as integers, so exact in any order."""
+        values = self.images_NCHW.transpose(0, 1).flatten(1).long()
+        count = values.shape[1]
+        mean = values.sum(dim=1).double() / count
+        variance = (values * values).sum(dim=1).double() / count - mean * mean
+        deviation = variance.clamp(min=0).sqrt()
+        return (mean / 255).float(), (deviation.clamp(min=1.0) / 255).float()
+
+
+class Dataset(ABC):
+    """A source of images. The engine calls `load_train` once; nothing in a search calls `load_test`.
+
+    Args:
+        name: what reports call it, "searched on NAME".
+        image_size: side of the square images, pixels.
+        crop_padding: zero pixels added on every side before a random crop to `image_size`; 0 for no crop.
+        flip: mirror half of the training images, left and right.
+
+    Raises:
+        ValueError: a negative or zero size.
+    """
+
+    def __init__(self, name: str, image_size: int, crop_padding: int = 0, flip: bool = False) -> None:
+        if image_size < 1:
+            raise ValueError(f"image_size: got {image_size}; give 1 or more")
+        if crop_padding < 0:
+            raise ValueError(f"crop_padding: got {crop_padding}; give 0 or more")
+        self.name, self.image_size, self.crop_padding, self.flip = name, image_size, crop_padding, flip
+
+    @abstractmethod
+    def load_train(self) -> Images:
+        """The images that a search splits into a half for weights and a half for the architecture."""
+
+    @abstractmethod
+    def load_test(self) -> Images:
+        """The images kept for the final network.
+
+        Raises:
+            UserError: the data set has none.
+        """
+
+
+def resized(images_NCHW: Tensor, size: int) -> Tensor:
+    """Bytes resized to size x size (bilinear, antialiased); the same tensor if they have that size."""
+    if images_NCHW.shape[-2:] == (size, size):
+        return images_NCHW
+    smooth = torch.nn.functional.interpolate(
+        images_NCHW.float(), (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    return smooth.round().clamp(0, 255).to(torch.uint8)

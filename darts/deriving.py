@@ -1,0 +1,50 @@
+"""The command `darts derive`: the cell of a run, of any epoch, with any discretizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts.build import Problems, build_part
+from darts.checkpoint import checkpoint_path, load_checkpoint
+from darts.errors import UserError
+from darts.results import SearchResult
+from darts.searching import read_config
+
+
+def derive_command(settings: dict[str, Any]) -> int:
+    """Print a cell string, and nothing else, on standard output.
+
+    Raises:
+        UserError: no run, no such epoch, or a discretizer that does not fit.
+    """
+    if settings["run"] is None:
+        raise UserError("run: darts derive needs a run folder; give run=RUN_DIR")
+    folder = Path(settings["run"])
+    stored = read_config(folder)
+    if (folder / "result.json").is_file():
+        history = SearchResult.read(folder / "result.json").history
+    else:
+        history = load_checkpoint(checkpoint_path(folder))["state"]["history"]
+    if not history:
+        raise UserError(f"run: {folder} has not finished an epoch yet; go on with darts search resume={folder}")
+    record = history[-1]
+    if settings["epoch"] is not None:
+        by_epoch = {record["epoch"]: record for record in history}
+        if settings["epoch"] not in by_epoch:
+            raise UserError(f"epoch: got {settings['epoch']}; {folder} has {min(by_epoch)} to {max(by_epoch)}")
+        record = by_epoch[settings["epoch"]]
+    problems = Problems()
+    parts: dict[str, Any] = {}
+    for name in ("space", "relaxation", "discretizer"):
+        node = settings["discretizer"] if name == "discretizer" and settings.get("discretizer") else stored[name]
+        with problems.of(name):
+            parts[name] = build_part(node, name, settings["plugins"])
+    problems.stop()
+    params = {name: torch.tensor(value) for name, value in record["alphas"].items()}
+    with problems.of("discretizer"):
+        print(parts["discretizer"](parts["relaxation"].expected(params), parts["space"]))
+    problems.stop()
+    return 0

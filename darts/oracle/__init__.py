@@ -1,0 +1,1 @@
+"""Tables of known accuracies. One file each; named by YAML alone."""

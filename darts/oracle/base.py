@@ -1,0 +1,169 @@
+"""What an oracle is: a table of known accuracies of cells, asked with typed keys.
+
+Validation never answers with test: a column is one (dataset, split, epochs), and asking for another raises.
+For cifar10, valid is of networks trained on half of the training set and test of networks trained on all of it;
+for cifar100 and imagenet16-120 both are the benchmark's x-valid and x-test.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supernet.genotype import Genotype
+from supernet.search_space import SearchSpace
+
+DATASETS = ("cifar10", "cifar100", "imagenet16-120")
+SPLITS = ("valid", "test")
+
+
+@dataclass(frozen=True, order=True)
+class Column:
+    """One kind of accuracy.
+
+    Attributes:
+        dataset: cifar10, cifar100 or imagenet16-120.
+        split: valid or test.
+        epochs: length of the training schedule, or None where the table does not say.
+
+    Raises:
+        ValueError: an unknown dataset or split.
+    """
+
+    dataset: str
+    split: str
+    epochs: int | None
+
+    def __post_init__(self) -> None:
+        if self.dataset not in DATASETS:
+            raise ValueError(f"oracle dataset: got {self.dataset!r}; allowed are {', '.join(DATASETS)}")
+        if self.split not in SPLITS:
+            raise ValueError(f"oracle split: got {self.split!r}; allowed are {', '.join(SPLITS)}")
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.split}/{'?' if self.epochs is None else self.epochs}"
+
+
+class Table:
+    """Accuracies (%) of every cell of the NAS-Bench-201 space, by column, in memory as arrays.
+
+    Args:
+        name: the table's name; stands beside every value that leaves it.
+        columns: column to 15,625 accuracies, in order of the computed index of `SearchSpace`.
+        benchmark_index: the benchmark's own number of each cell, in the same order, if the table knows it.
+
+    Raises:
+        ValueError: an array of another length, or without a single number.
+    """
+
+    space = SearchSpace()
+
+    def __init__(
+        self,
+        name: str,
+        columns: Mapping[Column, NDArray[np.float64]],
+        benchmark_index: NDArray[np.int64] | None = None,
+    ) -> None:
+        for column, values in columns.items():
+            if values.shape != (self.space.size,) or np.isnan(values).any():
+                raise ValueError(f"table {name}: column {column} must hold {self.space.size} numbers")
+        self.name, self.columns = name, dict(columns)
+        self._benchmark_index = benchmark_index
+        self._sorted: dict[Column, NDArray[np.float64]] = {}
+
+    def _values(self, column: Column) -> NDArray[np.float64]:
+        if column not in self.columns:
+            held = ", ".join(str(known) for known in self.columns)
+            raise KeyError(f"table {self.name} has no column {column}; it has {held}")
+        return self.columns[column]
+
+    def _position(self, genotype: Genotype) -> int:
+        try:
+            return self.space.index(self.space.parse(str(genotype)))
+        except ValueError as error:
+            raise KeyError(f"table {self.name} does not know this cell: {error}") from None
+
+    def value(self, genotype: Genotype, dataset: str, split: str, epochs: int | None) -> float:
+        """Accuracy (%) of a cell.
+
+        Raises:
+            ValueError: an unknown dataset or split.
+            KeyError: a column or a cell that the table does not have.
+        """
+        return float(self._values(Column(dataset, split, epochs))[self._position(genotype)])
+
+    def rank(self, genotype: Genotype, dataset: str, split: str, epochs: int | None) -> int:
+        """One plus the number of cells with a higher accuracy; raises as `value` does."""
+        column = Column(dataset, split, epochs)
+        values = self._values(column)
+        if column not in self._sorted:
+            self._sorted[column] = np.sort(values)
+        return 1 + len(values) - int(self._sorted[column].searchsorted(values[self._position(genotype)], side="right"))
+
+    def benchmark_index(self, genotype: Genotype) -> int | None:
+        """The benchmark's own number of a cell, or None if this table does not know it."""
+        position = self._position(genotype)
+        return None if self._benchmark_index is None else int(self._benchmark_index[position])
+
+    def rows(self, genotype: Genotype) -> list[dict[str, str | int | float | None]]:
+        """Every column's answer for a cell: dataset, split, epochs, value, rank."""
+        return [
+            {
+                "dataset": column.dataset,
+                "split": column.split,
+                "epochs": column.epochs,
+                "value": self.value(genotype, column.dataset, column.split, column.epochs),
+                "rank": self.rank(genotype, column.dataset, column.split, column.epochs),
+            }
+            for column in sorted(self.columns, key=lambda c: (c.dataset, c.split, c.epochs or 0))
+        ]
+
+
+class Oracle(ABC):
+    """Where a table comes from. Searches never hold one: it is opened after a search has ended."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Look, without opening the table, whether it is there; called before a search starts.
+
+        Raises:
+            UserError: it is not.
+        """
+
+    @abstractmethod
+    def load(self) -> Table | None:
+        """Read the table; None if there is none, which is no error.
+
+        Raises:
+            UserError: it is not there or not what it should be.
+        """
+
+    def notice(self) -> str | None:
+        """One line for a user who gets no table: how to get one."""
+        return None
+
+
+def arranged(cells: Iterable[str], values: Mapping[str, Iterable[float]]) -> dict[str, NDArray[np.float64]]:
+    """Columns given cell by cell in any order, brought into the order of the computed index.
+
+    Raises:
+        ValueError: a cell that is none, one that is missing or there twice.
+    """
+    space = Table.space
+    positions = [space.index(space.parse(cell)) for cell in cells]
+    order = np.asarray(positions)
+    counts = np.bincount(order, minlength=space.size)
+    if (counts != 1).any():
+        place = int(np.flatnonzero(counts != 1)[0])
+        what = "is missing" if counts[place] == 0 else f"is there {counts[place]} times"
+        raise ValueError(f"it needs each of the {space.size} cells once; {space.genotype(place)} {what}")
+    arranged_values = {}
+    for name, column in values.items():
+        array = np.empty(space.size)
+        array[order] = np.fromiter(column, dtype=np.float64, count=len(order))
+        arranged_values[name] = array
+    return arranged_values

@@ -1,0 +1,110 @@
+"""The phases of a search: what one step updates, and for which share of the budget.
+
+More kinds (shrink, project and fine-tune, evolve over the supernet) are further classes here or in plug-ins.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from darts.arch_steps.base import ArchStep
+from darts.state import SearchState
+from darts.weight_steps.base import WeightStep
+
+ORDERS = ("architecture_first", "weights_first")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The two half-steps of a search and which comes first.
+
+    Raises:
+        ValueError: unknown order.
+    """
+
+    weights: WeightStep
+    architecture: ArchStep
+    order: str = "architecture_first"
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"order: got {self.order!r}; allowed are {', '.join(ORDERS)}")
+
+
+class Phase(ABC):
+    """A stretch of the search in which every step does the same.
+
+    Args:
+        share: its part of the budget, relative to the other phases'; 0 leaves it out.
+
+    Raises:
+        ValueError: share is negative.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
+        if share < 0:
+            raise ValueError(f"share: got {share}; give 0 or more")
+        self.share = share
+
+    @abstractmethod
+    def passes(self, steps: Steps) -> int:
+        """Forward passes of a batch in one step."""
+
+    @abstractmethod
+    def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        """Draw batches, update; returns the numbers worth a curve, ``train_loss`` among them."""
+
+
+class WarmUp(Phase):
+    """Network weights alone."""
+
+    def passes(self, steps: Steps) -> int:
+        return steps.weights.passes
+
+    def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        return steps.weights(state, state.task.train.next(), None)
+
+
+class Bilevel(Phase):
+    """An architecture step on a validation batch and a weight step on a training batch."""
+
+    def passes(self, steps: Steps) -> int:
+        return steps.weights.passes + steps.architecture.passes
+
+    def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        train_batch, valid_batch = state.task.train.next(), state.task.valid.next()
+        both = (steps.architecture, steps.weights)
+        numbers: dict[str, float] = {}
+        for half in both if steps.order == "architecture_first" else reversed(both):
+            numbers |= half(state, train_batch, valid_batch)
+        return numbers
+
+
+class Schedule:
+    """Phases by name, in order, over a planned number of steps.
+
+    Raises:
+        ValueError: no phase has a share.
+    """
+
+    def __init__(self, phases: Mapping[str, Phase]) -> None:
+        self.phases = {name: phase for name, phase in phases.items() if phase.share > 0}
+        if not self.phases:
+            raise ValueError("share: all phases have 0; give at least one a share above 0")
+        self.total = sum(phase.share for phase in self.phases.values())
+
+    def at(self, step: int, planned_steps: int) -> str:
+        """Name of the phase that a step belongs to."""
+        done = 0.0
+        name = ""
+        for name, phase in self.phases.items():
+            done += phase.share
+            if step < round(planned_steps * done / self.total):
+                break
+        return name
+
+    def mean(self, value: Mapping[str, float]) -> float:
+        """Mean over the steps of something that each phase has a value of."""
+        return sum(phase.share * value[name] for name, phase in self.phases.items()) / self.total

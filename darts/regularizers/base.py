@@ -1,0 +1,20 @@
+"""What a regularizer is: a term of the architecture's objective that needs no data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from supernet.relaxations.base import Parameters, Relaxation
+
+
+class Regularizer(ABC):
+    """A differentiable scalar of the architecture parameters.
+
+    Architecture steps add it to the validation loss, once a step.
+    """
+
+    @abstractmethod
+    def __call__(self, params: Parameters, relaxation: Relaxation, progress: float) -> Tensor:
+        """The term, weight included, at a share `progress` in [0, 1] of the search."""

@@ -1,0 +1,325 @@
+"""The search: one loop over steps, epochs and phases, from the first batch to the cell.
+
+Every method goes through this loop; what differs between methods are the objects it calls: phases, weight step,
+architecture step, relaxation, regularizers, discretizer.
+"""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from darts.budget import Budget
+from darts.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from darts.discretizers.base import Discretizer
+from darts.errors import UserError
+from darts.monitors.base import Monitor
+from darts.phases import Phase, Schedule, Steps
+from darts.results import SearchResult
+from darts.state import NonFiniteLoss, SearchState
+from darts.tracking import environment
+from supernet.cost import NetworkSize, genotype_cost
+
+PLAN_SHARE = 0.9  # of budget.seconds; the rest absorbs checkpoints, figures and a machine that slows down
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM); its checkpoint is written."""
+
+
+class Search:
+    """One search, ready to run.
+
+    Args:
+        state: network, architecture parameters, optimizers, data.
+        steps: the two half-steps and their order.
+        phases: by name, in order.
+        discretizer: from edge weights to a cell.
+        budget: how long.
+        monitors: told of every step and epoch.
+        run_dir: where the checkpoint goes; nothing is written if None.
+        checkpoint_minutes: working time between checkpoints inside an epoch; one stands at each epoch's end.
+        settings: what the result records beside the numbers.
+    """
+
+    def __init__(
+        self,
+        state: SearchState,
+        steps: Steps,
+        phases: Mapping[str, Phase],
+        discretizer: Discretizer,
+        budget: Budget,
+        monitors: Sequence[Monitor] = (),
+        run_dir: Path | None = None,
+        checkpoint_minutes: float = 5.0,
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if checkpoint_minutes < 0:
+            raise ValueError(f"checkpoint_minutes: got {checkpoint_minutes}; give 0 (every step) or more")
+        self.state, self.steps, self.schedule = state, steps, Schedule(phases)
+        self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
+        self.run_dir, self.checkpoint_minutes = run_dir, checkpoint_minutes
+        self.seed, self.settings = seed, dict(settings or {})
+        self.stop_requested = False
+        self.checkpointed_step = -1
+
+    def run(self) -> SearchResult:
+        """Search until the budget is spent.
+
+        Raises:
+            NonFiniteLoss: training diverged; the last good checkpoint is kept.
+            Interrupted: asked to stop; the checkpoint is written.
+        """
+        state = self.state
+        if state.planned_steps == 0:
+            state.planned_steps = self.plan()
+        stopped_by = "steps"
+        steps_per_epoch = state.task.steps_per_epoch
+        for monitor in self.monitors:
+            monitor.on_start(self)
+        try:
+            with self._graceful_stop():
+                self._checkpoint()
+                last_checkpoint = clock = time.perf_counter()
+                while state.step < state.planned_steps:
+                    state.phase = self.schedule.at(state.step, state.planned_steps)
+                    self.steps.weights.schedule(state)
+                    numbers = self._step()
+                    state.step += 1
+                    state.train_loss_sum += numbers["train_loss"]
+                    state.train_loss_count += 1
+                    clock = self._spend("training", clock)
+                    for monitor in self.monitors:
+                        monitor.on_step(self, numbers)
+
+                    epoch_ends = state.step % steps_per_epoch == 0
+                    out_of_time = self.budget.seconds is not None and state.seconds["total"] >= self.budget.seconds
+                    if epoch_ends or out_of_time or state.step == state.planned_steps:
+                        self._end_epoch()
+                        clock = self._spend("evaluation", clock)
+                    if out_of_time and state.step < state.planned_steps:
+                        stopped_by = "seconds"
+                        break
+                    waited = (clock - last_checkpoint) / 60
+                    if epoch_ends or self.stop_requested or waited >= self.checkpoint_minutes:
+                        self._checkpoint()
+                        last_checkpoint = clock = self._spend("checkpoints", clock)
+                    if self.stop_requested and state.step < state.planned_steps:
+                        raise Interrupted
+            self._checkpoint()
+            result = self.result(stopped_by)
+        finally:
+            for monitor in self.monitors:
+                monitor.on_end(self)
+        return result
+
+    def plan(self) -> int:
+        """The number of steps that the budget stands for; times a few steps on throw-away state for seconds."""
+        task, phases = self.state.task, self.schedule.phases
+        images = self.schedule.mean(
+            {name: phase.passes(self.steps) * task.batch_size for name, phase in phases.items()}
+        )
+        seconds = self._seconds_per_step() if self.budget.seconds is not None else None
+        return self.budget.steps_for(task.steps_per_epoch, images, seconds)
+
+    def check_budget(self) -> None:
+        """Refuse a budget that does not reach a single step, before anything is written.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.budget.seconds is None:
+            self.plan()
+
+    def change_budget(self, extend: bool) -> None:
+        """Plan anew on a state that has steps behind it.
+
+        Raises:
+            UserError: the new budget is longer and `extend` is false, or it ends before where the run stands.
+        """
+        state, planned = self.state, self.plan()
+        if planned > state.planned_steps and not extend:
+            raise UserError(
+                f"budget: {planned} steps are more than the {state.planned_steps} planned; "
+                "add extend=true (schedules are stretched, so it is another run from here on)"
+            )
+        if planned <= state.step:
+            raise UserError(f"budget: {planned} steps, but {state.step} are done already; give a larger budget")
+        if planned != state.planned_steps and state.history:
+            if state.history[-1]["step"] % state.task.steps_per_epoch:
+                state.history.pop()  # the record of an epoch that now goes on
+        state.planned_steps = planned
+        self.checkpointed_step = -1
+
+    def resume(self, environment_now: dict[str, str | int]) -> dict[str, Any]:
+        """Go on from the run folder's checkpoint; returns its content.
+
+        Raises:
+            UserError: no checkpoint, a broken one, or one of another space.
+        """
+        assert self.run_dir is not None
+        path = checkpoint_path(self.run_dir)
+        content = load_checkpoint(path)
+        space = self.state.network.space.describe()
+        if content["space"] != space:
+            raise UserError(
+                f"resume: {path} is of the space {content['space']}, the config of that folder says {space}; "
+                "put back the config.yaml that belongs to this checkpoint"
+            )
+        try:
+            self.state.load_state_dict(content["state"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"resume: {path} does not fit the config of that folder ({str(error).splitlines()[0]}); "
+                "put back the config.yaml that belongs to this checkpoint"
+            ) from None
+        self.checkpointed_step = self.state.step
+        return content
+
+    def result(self, stopped_by: str) -> SearchResult:
+        """The state as a result; call it after the last epoch has ended."""
+        state = self.state
+        last = state.history[-1]
+        space = state.network.space
+        size = NetworkSize()
+        cost = genotype_cost(space.parse(last["cell"]), size)
+        training = state.seconds["training"]
+        return SearchResult(
+            cell=last["cell"],
+            seed=self.seed,
+            planned_steps=state.planned_steps,
+            stopped_by=stopped_by,
+            epochs=state.step // state.task.steps_per_epoch,
+            steps=state.step,
+            images=state.images,
+            evaluation_images=state.evaluation_images,
+            seconds=dict(state.seconds),
+            history=state.history,
+            alphas=last["alphas"],
+            supernet_valid_accuracy=last["valid_accuracy"],
+            flops=cost.flops,
+            params=cost.params,
+            network_size=str(size),
+            searched_on=state.task.dataset.name,
+            settings=self.settings,
+            versions=environment(state.device),
+            timing={"steps_per_second": state.step / training, "images_per_second": state.images / training},
+        )
+
+    def _step(self) -> dict[str, float]:
+        state = self.state
+        try:
+            return self.schedule.phases[state.phase].step(state, self.steps)
+        except NonFiniteLoss as error:
+            kept = "no checkpoint was written yet"
+            if self.run_dir is not None and self.checkpointed_step >= 0:
+                kept = f"the checkpoint of step {self.checkpointed_step} is kept in {checkpoint_path(self.run_dir)}"
+            raise NonFiniteLoss(
+                f"step {state.step + 1} of {state.planned_steps} ({state.phase}): {error}; {kept}. "
+                "Lower weight_step.lr or arch_step.lr, or set weight_step.grad_clip=5, and start anew"
+            ) from None
+
+    def _end_epoch(self) -> None:
+        state = self.state
+        valid_loss, valid_accuracy = state.evaluate()
+        record = {
+            "epoch": -(-state.step // state.task.steps_per_epoch),
+            "step": state.step,
+            "alphas": {name: value.tolist() for name, value in state.params.items()},
+            "cell": str(self.discretizer(state.expected_weights(), state.network.space)),
+            "train_loss": state.train_loss_sum / max(1, state.train_loss_count),
+            "valid_loss": valid_loss,
+            "valid_accuracy": valid_accuracy,
+        }
+        state.train_loss_sum, state.train_loss_count = 0.0, 0
+        state.history.append(record)
+        for monitor in self.monitors:
+            monitor.on_epoch(self, record)
+
+    def _checkpoint(self) -> None:
+        state = self.state
+        if self.run_dir is None or state.step == self.checkpointed_step:
+            return
+        if not state.is_finite():
+            raise NonFiniteLoss(
+                f"step {state.step}: a network weight or architecture parameter is no longer finite; the checkpoint of "
+                f"step {self.checkpointed_step} is kept. Lower weight_step.lr or set weight_step.grad_clip=5"
+            )
+        content = {
+            "space": state.network.space.describe(),
+            "environment": environment(state.device),
+            "state": state.state_dict(),
+        }
+        save_checkpoint(checkpoint_path(self.run_dir), content)
+        self.checkpointed_step = state.step
+
+    def _spend(self, part: str, since: float) -> float:
+        now = time.perf_counter()
+        self.state.seconds[part] = self.state.seconds.get(part, 0.0) + now - since
+        self.state.seconds["total"] += now - since
+        return now
+
+    def _seconds_per_step(self) -> float:
+        """Median time of a step, evaluation included, over the phases; the state stays as it was."""
+        state = self.state
+        by_phase = {}
+        with state.preserved():
+            for name, phase in self.schedule.phases.items():
+                times = []
+                for _ in range(6):
+                    start = time.perf_counter()
+                    self.steps.weights.schedule(state)
+                    phase.step(state, self.steps)
+                    times.append(time.perf_counter() - start)
+                by_phase[name] = statistics.median(times[1:])
+            start = time.perf_counter()
+            state.evaluate()
+            evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
+        return (self.schedule.mean(by_phase) + evaluation) / PLAN_SHARE
+
+    @contextmanager
+    def _graceful_stop(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM ends the run after the step under way; a second one ends it at once."""
+
+        def request(number: int, frame: FrameType | None) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals belong to the main thread
+            return
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes CUDA, then the CPU; anything else by name.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"device: {name!r} cannot be used here ({str(error).splitlines()[0]}); give auto, cpu, cuda, cuda:N or mps"
+        ) from None
+    return device

@@ -1,0 +1,1 @@
+"""The mathematics of a differentiable one-shot supernet over the NAS-Bench-201 cell."""

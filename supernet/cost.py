@@ -1,0 +1,117 @@
+"""Parameters and FLOPs of operations, edges and whole networks, from shapes alone.
+
+FLOPs are multiply-adds of convolutions and linear layers (NAS-Bench-201's convention, and fvcore's count of
+those operators). A module is counted once for a number of channels and an image size, on torch's meta device,
+so nothing is computed; a cell's cost is the sum over its edges.
+
+Shape suffixes: E edges, O operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from supernet.genotype import Genotype
+from supernet.norm import norm_factory
+from supernet.operations import build_operation
+from supernet.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainable parameters and multiply-adds of one forward pass of one image."""
+
+    params: int = 0
+    flops: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.params + other.params, self.flops + other.flops)
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(self.params * times, self.flops * times)
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """What decides the cost of a cell's network beside the cell; the benchmark's on CIFAR-10 by default."""
+
+    channels: int = 16
+    cells: int = 5
+    num_classes: int = 10
+    in_channels: int = 3
+    image_size: int = 32
+
+    def __str__(self) -> str:
+        image = f"{self.image_size}x{self.image_size}"
+        return f"C={self.channels}, N={self.cells}, {image}, {self.num_classes} classes"
+
+
+def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
+    """Cost of a module on one square image, found by a pass without arithmetic."""
+    flops = 0
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal flops
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        flops += output.numel() // output.shape[1] * weight.numel()
+
+    module = module.to("meta")
+    handles = [m.register_forward_hook(add) for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    module(torch.empty(1, in_channels, image_size, image_size, device="meta"))
+    for handle in handles:
+        handle.remove()
+    return Cost(sum(p.numel() for p in module.parameters() if p.requires_grad), flops)
+
+
+@cache
+def operation_cost(name: str, channels: int, image_size: int) -> Cost:
+    """Cost of one candidate operation on one edge of one cell, with the final network's normalisation."""
+    with torch.device("meta"):
+        module = build_operation(name, channels, norm_factory("batch", affine=True))
+    return count(module, channels, image_size)
+
+
+@cache
+def edge_costs(operations: tuple[str, ...], size: NetworkSize) -> tuple[Cost, ...]:
+    """Cost of choosing each operation for one edge, summed over all cells of the network."""
+    costs = []
+    for name in operations:
+        cost, image = Cost(), size.image_size
+        for stage in range(3):
+            cost += operation_cost(name, size.channels * 2**stage, image) * size.cells
+            image = (image + 1) // 2
+        costs.append(cost)
+    return tuple(costs)
+
+
+@cache
+def skeleton_cost(size: NetworkSize) -> Cost:
+    """Cost of everything outside the cells: stem, reductions, last normalisation, classifier."""
+
+    class Empty(Skeleton):
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            return self.run(x_BCHW, lambda cell, value_BCHW: value_BCHW)
+
+    with torch.device("meta"):
+        network = Empty(lambda width: nn.Identity(), size.channels, 1, size.num_classes, size.in_channels, "batch")
+    return count(network, size.in_channels, size.image_size)
+
+
+def genotype_cost(genotype: Genotype, size: NetworkSize | None = None) -> Cost:
+    """Cost of the network of one cell; edges that lead nowhere count, as in the benchmark's own numbers."""
+    size = size or NetworkSize()
+    total = skeleton_cost(size)
+    for cost in edge_costs(genotype.operations, size):
+        total += cost
+    return total
+
+
+def expected_flops(weights_EO: Tensor, operations: tuple[str, ...], size: NetworkSize) -> Tensor:
+    """Expected multiply-adds of the cells when each edge draws an operation with these probabilities."""
+    flops_O = weights_EO.new_tensor([cost.flops for cost in edge_costs(operations, size)])
+    return (weights_EO * flops_O).sum()

@@ -1,0 +1,45 @@
+"""The definition of the search cell, one edge and one operation at a time: easy to read, slow to run.
+
+`supernet.cell.SearchCell` computes the same function fast; tests hold the two equal.
+
+Shape suffixes: E edges, O operations, B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from supernet.norm import NormFactory
+from supernet.operations import build_operation
+from supernet.search_space import SearchSpace
+
+
+class MixedOp(nn.Module):
+    """Weighted sum of all candidate operations of one edge (DARTS, Liu et al. 2019, arXiv:1806.09055, eq. 2)."""
+
+    def __init__(self, operations: tuple[str, ...], channels: int, norm: NormFactory) -> None:
+        super().__init__()
+        self.candidates = nn.ModuleList(build_operation(name, channels, norm) for name in operations)
+
+    def forward(self, x_BCHW: Tensor, weights_O: Tensor) -> Tensor:
+        return sum(weight * op(x_BCHW) for weight, op in zip(weights_O, self.candidates, strict=True))  # type: ignore[return-value]
+
+
+class ReferenceCell(nn.Module):
+    """A node is the sum of the mixed operations on its incoming edges; the last node is the output."""
+
+    def __init__(self, space: SearchSpace, channels: int, norm: NormFactory) -> None:
+        super().__init__()
+        self.space = space
+        self.edges = nn.ModuleList(MixedOp(space.operations, channels, norm) for _ in space.edges)
+
+    def forward(self, x_BCHW: Tensor, weights_EO: Tensor) -> Tensor:
+        nodes: list[Tensor] = [x_BCHW]
+        edge = 0
+        for target in range(1, self.space.num_nodes):
+            terms = []
+            for source in range(target):
+                terms.append(self.edges[edge](nodes[source], weights_EO[edge]))
+                edge += 1
+            nodes.append(sum(terms))  # type: ignore[arg-type]
+        return nodes[-1]

@@ -1,0 +1,116 @@
+"""The supernet: NAS-Bench-201's macro network with a search cell in every place of a cell.
+
+Shape suffixes: L cells, E edges, O operations, B batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from supernet.cell import SearchCell, StackedConvBN
+from supernet.discrete_network import DiscreteNetwork
+from supernet.genotype import Genotype
+from supernet.norm import norm_factory
+from supernet.relaxations.base import EdgeWeights
+from supernet.search_space import SearchSpace
+from supernet.skeleton import Skeleton
+
+
+class SuperNet(Skeleton):
+    """All cells of a space in one network; edge weights come from outside, so it owns no architecture parameters.
+
+    Args:
+        space: the cells that can be discovered.
+        channels: channels C of the first stage; the stages have C, 2C and 4C.
+        cells: cells a stage, 3 * cells in all (NAS-Bench-201's networks have 5).
+        num_classes: outputs K.
+        in_channels: channels of the images.
+        batch_norm: ``batch`` or ``running`` statistics, see `supernet.norm`.
+        generator: source of the initial weights; torch's global one if None.
+
+    Raises:
+        ValueError: a size that is not positive, or an unknown mode.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        channels: int = 16,
+        cells: int = 5,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        batch_norm: str = "batch",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        inner = norm_factory(batch_norm, affine=False)
+        super().__init__(
+            lambda width: SearchCell(space, width, inner), channels, cells, num_classes, in_channels, batch_norm
+        )
+        self.space = space
+        self.init_weights(generator)
+
+    @property
+    def architecture_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the architecture parameters that this supernet needs."""
+        return {"alpha_EO": (len(self.space.edges), len(self.space.operations))}
+
+    def init_weights(self, generator: torch.Generator | None) -> None:
+        """He initialisation over the fan out of one edge, N(0, 0.01^2) for the classifier (NAS-Bench-201's)."""
+        for module in self.modules():
+            if isinstance(module, StackedConvBN):
+                fan_out = module.channels * math.prod(module.weight.shape[2:])
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out), generator=generator)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x_BCHW: Tensor, edge_weights: EdgeWeights) -> Tensor:
+        """Logits (B, K) of the mixture.
+
+        Args:
+            x_BCHW: images.
+            edge_weights: weights (E, O) or (L, E, O) on the images' device.
+        """
+        cell = 0
+
+        def run_cell(layer: nn.Module, value_BCHW: Tensor) -> Tensor:
+            nonlocal cell
+            weights_EO = edge_weights.of_cell(cell)
+            cell += 1
+            return layer(value_BCHW, weights_EO, edge_weights.active_EO)
+
+        return self.run(x_BCHW, run_cell)
+
+    def inherit(self, genotype: Genotype) -> DiscreteNetwork:
+        """The network of one cell with a copy of this supernet's weights.
+
+        It keeps the search's normalisation (no affine parameters inside cells, the same statistics), so it
+        computes what the supernet computes with one-hot edge weights.
+        """
+        network = DiscreteNetwork(
+            genotype,
+            self.channels,
+            self.cells,
+            self.num_classes,
+            self.in_channels,
+            batch_norm=self.batch_norm,
+            affine_cells=False,
+        )
+        example = self.classifier.weight
+        network.to(device=example.device, dtype=example.dtype)
+        for mine, theirs in zip(self.layers, network.layers, strict=True):
+            if not isinstance(mine, SearchCell):
+                theirs.load_state_dict(mine.state_dict())
+                continue
+            for edge, name in enumerate(genotype.operations):
+                operation = theirs.edges[edge]  # type: ignore[index, union-attr]
+                mine.copy_to(operation, edge, self.space.operations.index(name))  # type: ignore[arg-type]
+        network.stem.load_state_dict(self.stem.state_dict())
+        network.last_norm.load_state_dict(self.last_norm.state_dict())
+        network.classifier.load_state_dict(self.classifier.state_dict())
+        return network.train(self.training)

@@ -1,0 +1,89 @@
+"""What a relaxation is: architecture parameters in, weights for every operation on every edge out.
+
+Shape suffixes: L cells, E edges, O operations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+Parameters = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class EdgeWeights:
+    """Weights of one pass through the supernet.
+
+    Attributes:
+        weights: (E, O), the same for all cells, or (L, E, O), one set a cell.
+        active_EO: which operations are computed. Known on the host, so that choosing what to compute never
+            waits for a device; an operation that is not active counts as zero whatever its weight.
+    """
+
+    weights: Tensor
+    active_EO: tuple[tuple[bool, ...], ...]
+
+    @classmethod
+    def dense(cls, weights: Tensor) -> EdgeWeights:
+        """Every operation active."""
+        num_edges, num_operations = weights.shape[-2:]
+        return cls(weights, ((True,) * num_operations,) * num_edges)
+
+    @classmethod
+    def one_hot(cls, choice_E: list[int], num_operations: int, dtype: torch.dtype | None = None) -> EdgeWeights:
+        """One operation an edge with weight one; only it is active."""
+        rows = tuple(tuple(position == choice for position in range(num_operations)) for choice in choice_E)
+        return cls(torch.tensor(rows, dtype=dtype or torch.get_default_dtype()), rows)
+
+    def of_cell(self, cell: int) -> Tensor:
+        """Weights (E, O) of one cell."""
+        return self.weights if self.weights.dim() == 2 else self.weights[cell]
+
+    def to(self, device: torch.device) -> EdgeWeights:
+        """The same weights on another device; gradients flow back."""
+        return replace(self, weights=self.weights.to(device, non_blocking=True))
+
+    def detach(self) -> EdgeWeights:
+        """The same weights without their history."""
+        return replace(self, weights=self.weights.detach())
+
+
+class Relaxation(ABC):
+    """From architecture parameters to edge weights; stateless, so a checkpoint need not know it.
+
+    The engine calls `init_params` once at the start, the relaxation itself once a half-step, and `expected`
+    whenever the supernet is evaluated or a cell is derived.
+    """
+
+    def __init__(self, init_scale: float = 1e-3) -> None:
+        if init_scale < 0:
+            raise ValueError(f"init_scale: got {init_scale}; give a standard deviation of 0 or more")
+        self.init_scale = init_scale
+
+    def init_params(self, shapes: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
+        """New architecture parameters on the CPU, init_scale * N(0, 1); a method may add tensors of its own.
+
+        Args:
+            shapes: name to shape, as the supernet asks for them; ``alpha_EO`` always.
+            generator: the source of randomness.
+        """
+        return {name: self.init_scale * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+    @abstractmethod
+    def __call__(self, params: Parameters, progress: float, generator: torch.Generator) -> list[EdgeWeights]:
+        """Edge weights for one half-step: one element as a rule, several where gradients of paths are summed.
+
+        Args:
+            params: the architecture parameters, on the CPU.
+            progress: share of the search that is done, in [0, 1]; drives schedules such as temperatures.
+            generator: the source of randomness for sampling methods.
+        """
+
+    @abstractmethod
+    def expected(self, params: Parameters) -> Tensor:
+        """Weights (E, O) without sampling: what evaluation uses, figures show and discretizers read."""
