@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _clean_torch() -> Iterator[None]:
+    """Every test starts with torch as it is after import."""
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with real images and the real table; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("DARTS_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "nb201-cifar10.csv").is_file():
+        pytest.skip(f"no real data in {folder}; set DARTS_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table_path(data_dir: Path) -> Path:
+    return data_dir / "nb201-cifar10.csv"
+
+
+@pytest.fixture(scope="session")
+def table_rows(table_path: Path) -> list[dict[str, str]]:
+    """The published table, a dict a cell."""
+    with table_path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def darts(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the real command in a process of its own, from an empty folder."""
+
+    def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "stdin": subprocess.DEVNULL}
+        if "input" in options:
+            settings.pop("stdin")
+        command = [sys.executable, "-c", "from darts.cli import console; console()", *map(str, words)]
+        return subprocess.run(command, check=False, **{**settings, **options})  # type: ignore[call-overload]
+
+    return run
