@@ -47,5 +47,6 @@ class Budget:
             if self.images < images_per_step:
                 raise ValueError(f"images: got {self.images}; one step passes {images_per_step:.0f} images forward")
             return int(self.images // images_per_step)
-        assert self.seconds is not None and seconds_per_step is not None
+        assert self.seconds is not None
+        assert seconds_per_step is not None
         return max(1, int(self.seconds / seconds_per_step))

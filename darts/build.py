@@ -186,15 +186,15 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         for name, node in (settings.get(group) or {}).items():
             with problems.of(f"{group}.{name}"):
                 built[group][name] = build_part(node, f"{group}.{name}", plugins)
-    for name, kind in (("budget", Budget), ("engine", Engine)):
+    for name, options in (("budget", Budget), ("engine", Engine)):
         with problems.of(name):
-            check_arguments(kind, settings[name], name)
-            built[name] = kind(**settings[name])
+            check_arguments(options, settings[name], name)
+            built[name] = options(**settings[name])
     with problems.of("oracle"):
         build_part(settings["oracle"], "oracle", plugins).check()
-    for name, kind in (("data", Classification), ("network", SuperNet)):
+    for name, builder in (("data", Classification), ("network", SuperNet)):
         with problems.of(name):
-            check_arguments(kind, settings[name], name)
+            check_arguments(builder, settings[name], name)
     device = torch.device("cpu")
     with problems.of("device"):
         device = choose_device(str(settings["device"]))
@@ -209,9 +209,8 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             if "discretizer" in built:
                 shape = (len(built["space"].edges), len(built["space"].operations))
                 built["discretizer"](torch.zeros(shape), built["space"])
-        with problems.of("network"):  # sizes are checked on the smallest input that is possible; nothing is computed
-            with torch.device("meta"):
-                SuperNet(built["space"], **settings["network"])
+        with problems.of("network"), torch.device("meta"):  # sizes alone: nothing is computed
+            SuperNet(built["space"], **settings["network"])
     if "dataset" in built and "data" in settings:
         with problems.of("data"):
             built["task"] = Classification(built["dataset"], **settings["data"], seed=seed, device=device)

@@ -161,7 +161,7 @@ def sweep(command: str, overrides: list[str], own_configs: Path | None) -> int:
     folders = config._folders(config.plugins_in(parsed), own_configs)
     config.explain(command, parsed, [config_dir(), *folders])
     roots = [override.value() for override in parsed if override.key_or_group == "run_dir"]
-    root = Path(roots[0]) if roots else new_run_dir(command)
+    root = Path(str(roots[0])) if roots else new_run_dir(command)
     constant = [override.key_or_group for override in parsed if not override.is_sweep_override()]
     excluded = ",".join(f"'{name}'" for name in constant)
     sys.argv = [

@@ -27,7 +27,8 @@ BUDGETS = ("epochs", "steps", "images", "seconds")
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Positional words and overrides; `~key` deletes a key, as in Hydra."""
-    positional, overrides = [], []
+    positional: list[str] = []
+    overrides: list[str] = []
     for word in words:
         is_override = KEY.fullmatch(word) or re.fullmatch(r"~[\w./@:]+", word)
         (overrides if is_override else positional).append(word)

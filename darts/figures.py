@@ -99,19 +99,17 @@ def draw_cell(cell: str, space: SearchSpace):  # type: ignore[no-untyped-def]
 
     genotype = space.parse(cell)
     last = genotype.num_nodes - 1
-    figure = Figure(figsize=(2.6 * last + 1.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(2.6 * last + 1.2, 1.2 * last + 1.2), layout="constrained")
     axes = figure.subplots()
     for (source, target), name in zip(edges_of(genotype.num_nodes), genotype.operations, strict=True):
         colour = COLOURS[space.operations.index(name) % len(COLOURS)]
         span = target - source
-        # neighbours are joined straight; longer edges bend, those from the input above, the others below
-        height = 0.0 if span == 1 else (0.42 * span if source == 0 and span == last else -0.3 * span)
-        if 1 < span < last and source == 0:
-            height = 0.3 * span
+        # neighbours are joined straight; longer edges bend, from even nodes above, from odd ones below
+        bend = 0.0 if span == 1 else (0.35 + 0.06 * span) * (1 if source % 2 == 0 else -1)
         arrow = FancyArrowPatch(
             (source, 0),
             (target, 0),
-            connectionstyle=f"arc3,rad={-2 * height / span}",
+            connectionstyle=f"arc3,rad={-bend}",
             arrowstyle="-|>",
             mutation_scale=16,
             linewidth=1 if name == "none" else 2.2,
@@ -122,14 +120,15 @@ def draw_cell(cell: str, space: SearchSpace):  # type: ignore[no-untyped-def]
         )
         axes.add_patch(arrow)
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 0.8}
-        axes.text((source + target) / 2, height, name, ha="center", va="center", fontsize=8, bbox=box)
+        axes.text((source + target) / 2, bend * span / 2, name, ha="center", va="center", fontsize=8, bbox=box)
     for node in range(genotype.num_nodes):
         label = "in" if node == 0 else "out" if node == last else str(node)
         axes.text(
             node, 0, label, ha="center", va="center", fontsize=10, zorder=3,
             bbox={"boxstyle": "circle,pad=0.45", "facecolor": "#f4f4f4", "edgecolor": "#333333"},
         )  # fmt: skip
-    axes.set(xlim=(-0.35, last + 0.35), ylim=(-0.85, 0.5 * last))
+    top, bottom = (0.35 + 0.06 * last) * last / 2, (0.35 + 0.06 * (last - 1)) * (last - 1) / 2
+    axes.set(xlim=(-0.3, last + 0.3), ylim=(-bottom - 0.15, top + 0.15), aspect="equal")
     axes.set_axis_off()
-    axes.set_title(cell, fontsize=7)
+    axes.set_title(cell, fontsize=8)
     return figure

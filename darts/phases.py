@@ -98,12 +98,11 @@ class Schedule:
     def at(self, step: int, planned_steps: int) -> str:
         """Name of the phase that a step belongs to."""
         done = 0.0
-        name = ""
         for name, phase in self.phases.items():
             done += phase.share
             if step < round(planned_steps * done / self.total):
-                break
-        return name
+                return name
+        return list(self.phases)[-1]
 
     def mean(self, value: Mapping[str, float]) -> float:
         """Mean over the steps of something that each phase has a value of."""

@@ -155,9 +155,9 @@ class Search:
             )
         if planned <= state.step:
             raise UserError(f"budget: {planned} steps, but {state.step} are done already; give a larger budget")
-        if planned != state.planned_steps and state.history:
-            if state.history[-1]["step"] % state.task.steps_per_epoch:
-                state.history.pop()  # the record of an epoch that now goes on
+        partial = state.history and state.history[-1]["step"] % state.task.steps_per_epoch
+        if planned != state.planned_steps and partial:
+            state.history.pop()  # the record of an epoch that now goes on
         state.planned_steps = planned
         self.checkpointed_step = -1
 

@@ -19,6 +19,6 @@ def set_determinism(deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # guards against reading it; costs a fifth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # guards against reading it; costs a fifth of a step
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

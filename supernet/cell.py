@@ -33,6 +33,9 @@ class StackedConvBN(nn.Module):
     Output channels are ordered target by target: `weight[t * C : (t + 1) * C]` belongs to the t-th edge.
     """
 
+    running_mean: Tensor | None
+    running_var: Tensor | None
+
     def __init__(self, template: ReLUConvBN, num_targets: int) -> None:
         super().__init__()
         convolution, norm = template.convolution, template.norm
@@ -52,9 +55,12 @@ class StackedConvBN(nn.Module):
         rows = self.rows(target)
         with torch.no_grad():
             operation.convolution.weight.copy_(self.weight[rows])
-            if self.running_mean is not None and operation.norm.running_mean is not None:
-                operation.norm.running_mean.copy_(self.running_mean[rows])
-                operation.norm.running_var.copy_(self.running_var[rows])  # type: ignore[union-attr]
+            for mine, theirs in (
+                (self.running_mean, operation.norm.running_mean),
+                (self.running_var, operation.norm.running_var),
+            ):
+                if mine is not None and theirs is not None:
+                    theirs.copy_(mine[rows])
 
     def forward(self, relu_BCHW: Tensor, weights_T: Tensor, targets: list[int]) -> Tensor:
         """Weighted, normalised convolutions (B, T, C, H, W) of the chosen edges.
@@ -65,18 +71,21 @@ class StackedConvBN(nn.Module):
             targets: which of the stacked edges to compute, ascending.
         """
         rows = None
-        weight, mean, var = self.weight, self.running_mean, self.running_var
+        weight: Tensor = self.weight
+        mean, var = self.running_mean, self.running_var
         if len(targets) < self.num_targets:
             steps = torch.arange(self.channels, device=weight.device)
             rows = torch.cat([target * self.channels + steps for target in targets])
             weight = weight[rows]
-            mean, var = (None, None) if mean is None or var is None else (mean[rows], var[rows])
+            mean, var = (None if mean is None else mean[rows], None if var is None else var[rows])
         out = F.conv2d(relu_BCHW, weight, padding=self.padding)
         use_batch = self.training or mean is None
         scale = weights_T.repeat_interleave(self.channels)
         out = F.batch_norm(out, mean, var, scale, None, use_batch, self.momentum, self.eps)
-        if rows is not None and mean is not None and var is not None and self.training:
-            self.running_mean[rows], self.running_var[rows] = mean, var  # type: ignore[index]
+        if rows is not None and self.training:
+            for whole, part in ((self.running_mean, mean), (self.running_var, var)):
+                if whole is not None and part is not None:
+                    whole[rows] = part
         return out.unflatten(1, (len(targets), self.channels))
 
 

@@ -34,7 +34,7 @@ def held_statistics(network: nn.Module) -> Iterator[None]:
     """Passes inside leave all running statistics as they are (they still normalise with batch statistics)."""
     held = [(module, module.momentum) for module in network.modules() if hasattr(module, "momentum")]
     for module, _ in held:
-        module.momentum = 0.0
+        module.momentum = 0.0  # type: ignore[assignment]
     try:
         yield
     finally:

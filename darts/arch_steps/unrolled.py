@@ -42,7 +42,7 @@ class Unrolled(ArchStep):
         self.radius, self.exact_nesterov = radius, exact_nesterov
 
     def gradient(self, state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[list[Tensor], float]:
-        weights = list(state.network.parameters())
+        weights: list[Tensor] = list(state.network.parameters())
         params = list(state.params.values())
         group = state.weight_optimizer.param_groups[0]
         before = [weight.detach().clone() for weight in weights]
@@ -84,7 +84,7 @@ class Unrolled(ArchStep):
         return [first - second for first, second in zip(direct, implicit, strict=True)], loss.item() / len(paths)
 
     def _directions(
-        self, state: SearchState, weights: list[torch.nn.Parameter], gradients: Sequence[Tensor]
+        self, state: SearchState, weights: list[Tensor], gradients: Sequence[Tensor]
     ) -> tuple[list[Tensor], float]:
         """What the inner step subtracts, before the learning rate, and its derivative by the gradient."""
         group = state.weight_optimizer.param_groups[0]

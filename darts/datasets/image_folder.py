@@ -90,7 +90,8 @@ class ImageFolder(Dataset):
                 # every pixel of the result counts; ImageOps.fit resizes the shorter side and crops the centre
                 image = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (self.image_size, self.image_size))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"dataset.root: {path} is no image that can be read ({str(error).splitlines()[0]}); remove or replace it"
+                f"dataset.root: {path} is no image that can be read ({reason}); remove or replace it"
             ) from None
         return pil_to_tensor(image)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class NatsOracle(Oracle):
 
 def write_table(table: Table, index: np.ndarray, path: Path) -> None:
     """Write a table so that `NatsOracle` reads it; atomically."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "name": np.array(table.name),
         "columns": np.array([str(column) for column in table.columns]),
         "values": np.stack(list(table.columns.values())),

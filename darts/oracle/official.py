@@ -63,7 +63,10 @@ class _Restricted(pickle.Unpickler):
         return _find_class(module, name)
 
 
-class _Streaming(pickle._Unpickler):  # type: ignore[name-defined, misc]  # the pure-Python one can be watched
+_PurePython: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the C one cannot be watched while it reads
+
+
+class _Streaming(_PurePython):  # type: ignore[misc]
     """Hands over each architecture's record as soon as it is complete, then empties it and forgets its parts."""
 
     def __init__(self, stream: IO[bytes], take: Callable[[dict[str, Any]], None]) -> None:
@@ -86,7 +89,7 @@ class _Streaming(pickle._Unpickler):  # type: ignore[name-defined, misc]  # the 
                 if (isinstance(value, str) and "@" not in value) or callable(value) or value is record
             }
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.SETITEMS[0]: load_setitems}  # type: ignore[attr-defined]
+    dispatch = {**_PurePython.dispatch, pickle.SETITEMS[0]: load_setitems}
 
 
 def read_official(path: Path, progress: Progress = lambda done, total: None) -> tuple[Table, np.ndarray]:
