@@ -12,6 +12,10 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Test tensors are tiny: one thread is as fast, and several test processes at once do not wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _clean_torch() -> Iterator[None]:

@@ -69,6 +69,8 @@ _PurePython: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the C one 
 class _Streaming(_PurePython):  # type: ignore[misc]
     """Hands over each architecture's record as soon as it is complete, then empties it and forgets its parts."""
 
+    memo: dict[int, Any]
+
     def __init__(self, stream: IO[bytes], take: Callable[[dict[str, Any]], None]) -> None:
         super().__init__(stream)
         self.take = take
