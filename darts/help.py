@@ -39,7 +39,8 @@ def command_help(command: str) -> str:
     for group, default in defaults_of(primary).items():
         for file in sorted((config_dir() / group).glob("*.yaml")):
             chosen = file.stem in (default if isinstance(default, list) else [default])
-            lines.append(f"  {group}={file.stem:<16} {'*' if chosen else ' '} {_summary(file.read_text('utf-8'))}")
+            choice = f"{group}={file.stem}"
+            lines.append(f"  {choice:<28}{'*' if chosen else ' '} {_summary(file.read_text('utf-8'))}")
     body = text[text.index("\n\n", text.index("defaults:")) :].strip("\n")
     lines += ["  (* default)", "", "keys (KEY=VALUE; nested ones with dots):"]
     lines += [f"  {line}" for line in body.splitlines() if line.strip()]
@@ -78,7 +79,7 @@ def complete(words: list[str], cursor: int) -> list[str]:
 
 
 def _summary(text: str) -> str:
-    comments = re.findall(r"^#\s*(?!@package)(.+)$", text, re.MULTILINE)
+    comments = re.findall(r"^# (?!@package)(.+)$", text, re.MULTILINE)
     return comments[0] if comments else ""
 
 

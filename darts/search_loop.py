@@ -260,7 +260,13 @@ class Search:
             "environment": environment(state.device),
             "state": state.state_dict(),
         }
-        save_checkpoint(checkpoint_path(self.run_dir), content)
+        try:
+            save_checkpoint(checkpoint_path(self.run_dir), content)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise UserError(
+                f"run_dir: cannot write the checkpoint of step {state.step} ({str(error).splitlines()[0]}); the one of "
+                f"step {self.checkpointed_step} is kept. Free some space, then darts search resume='{self.run_dir}'"
+            ) from None
         self.checkpointed_step = state.step
 
     def _spend(self, part: str, since: float) -> float:

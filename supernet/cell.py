@@ -156,7 +156,7 @@ class SearchCell(nn.Module):
                 relu_BCHW = F.relu(x_BCHW) if relu_BCHW is None else relu_BCHW
                 weights_T = weights_EO[[edges[t] for t in chosen], position]
                 out_BTCHW = self.stacked[f"{source}:{position}"](relu_BCHW, weights_T, chosen)
-                terms += [(source + 1 + t, out_BTCHW[:, place]) for place, t in enumerate(chosen)]
+                terms += [(source + 1 + t, out_BCHW) for t, out_BCHW in zip(chosen, out_BTCHW.unbind(1), strict=True)]
                 continue
             if kind == "pool" and pool_BCHW is None:
                 pool_BCHW = self.pool(x_BCHW)

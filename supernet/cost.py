@@ -71,7 +71,7 @@ def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
 @cache
 def operation_cost(name: str, channels: int, image_size: int) -> Cost:
     """Cost of one candidate operation on one edge of one cell, with the final network's normalisation."""
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # initial weights draw from torch's generator and are thrown away
         module = build_operation(name, channels, norm_factory("batch", affine=True))
     return count(module, channels, image_size)
 
@@ -97,7 +97,7 @@ def skeleton_cost(size: NetworkSize) -> Cost:
         def forward(self, x_BCHW: Tensor) -> Tensor:
             return self.run(x_BCHW, lambda cell, value_BCHW: value_BCHW)
 
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         network = Empty(lambda width: nn.Identity(), size.channels, 1, size.num_classes, size.in_channels, "batch")
     return count(network, size.in_channels, size.image_size)
 

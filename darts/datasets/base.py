@@ -24,13 +24,18 @@ class Images:
         return len(self.labels_N)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (C) of the values in [0, 1]; summed as integers, so exact in any order."""
-        values = self.images_NCHW.transpose(0, 1).flatten(1).long()
-        count = values.shape[1]
-        mean = values.sum(dim=1).double() / count
-        variance = (values * values).sum(dim=1).double() / count - mean * mean
-        deviation = variance.clamp(min=0).sqrt()
-        return (mean / 255).float(), (deviation.clamp(min=1.0) / 255).float()
+        """Mean and standard deviation (C) of the values in [0, 1], from a histogram, so exact in any order.
+
+        A channel that is nearly constant gets a deviation of one grey level.
+        """
+        counts_C256 = torch.stack(
+            [torch.bincount(channel.flatten(), minlength=256) for channel in self.images_NCHW.unbind(1)]
+        ).double()
+        levels_256 = torch.arange(256, dtype=torch.float64) / 255
+        total = counts_C256.sum(dim=1)
+        mean_C = (counts_C256 * levels_256).sum(dim=1) / total
+        variance_C = (counts_C256 * (levels_256 - mean_C[:, None]) ** 2).sum(dim=1) / total
+        return mean_C.float(), variance_C.sqrt().clamp(min=1 / 255).float()
 
 
 class Dataset(ABC):
