@@ -65,9 +65,10 @@ def print_result(result: SearchResult, folder: Path, notice: str | None = None) 
         for name, value in lines:
             print(f"{name:<{width}}  {value}")
         return
-    table = Table(title="darts search", show_header=False, title_justify="left")
+    console.print(result.cell, soft_wrap=True, highlight=False, style="bold")  # one line, to be copied
+    table = Table(show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in lines:
+    for name, value in lines[1:]:
         table.add_row(name, value.replace("[", r"\["))
     console.print(table)

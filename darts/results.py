@@ -6,6 +6,7 @@ Wall-clock values stand under `seconds` and `timing` alone; everything else repe
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ class SearchResult:
 
     def write(self, path: Path) -> None:
         """Write result.json atomically."""
-        write_text(path, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
+        text = json.dumps(asdict(self), indent=1, allow_nan=False)
+        text = re.sub(r"\[\s+([-+.\de,\s]+?)\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
+        write_text(path, text + "\n")
 
     @classmethod
     def read(cls, path: Path) -> SearchResult:

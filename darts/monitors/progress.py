@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from darts.monitors.base import Monitor
 
 if TYPE_CHECKING:
     from darts.search_loop import Search
+
+
+class _Bar(Progress):
+    """A bar with lines of text below it."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.below)
 
 
 class ProgressMonitor(Monitor):
@@ -25,42 +37,38 @@ class ProgressMonitor(Monitor):
     def __init__(self, every_seconds: float = 2.0) -> None:
         self.console = Console(stderr=True)
         self.every_seconds = every_seconds
-        self.bar: Progress | None = None
+        self.bar: _Bar | None = None
 
     def on_start(self, search: Search) -> None:
         state = search.state
         self.started, self.first_step, self.printed = time.perf_counter(), state.step, float("-inf")
         self.losses = {"train_loss": float("nan"), "valid_loss": float("nan")}
         self.accuracy = f"{state.history[-1]['valid_accuracy']:.1f}%" if state.history else "-"
+        self.cell = state.history[-1]["cell"] if state.history else ""
         if self.console.is_terminal:
-            self.bar = Progress(
+            self.bar = _Bar(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("steps"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("\n  {task.fields[numbers]}\n  {task.fields[cell]}"),
                 console=self.console,
             )
-            self.task = self.bar.add_task(
-                "search", total=state.planned_steps, completed=state.step, numbers="", cell=self._cell(search)
-            )
+            self.task = self.bar.add_task("search", total=state.planned_steps, completed=state.step)
             self.bar.start()
 
     def on_step(self, search: Search, numbers: dict[str, float]) -> None:
         self.losses |= {name: value for name, value in numbers.items() if name in self.losses}
         if self.bar is not None:
-            self.bar.update(
-                self.task, completed=search.state.step, description=search.state.phase, numbers=self._numbers()
-            )
+            self.bar.below = self._below()
+            self.bar.update(self.task, completed=search.state.step, description=search.state.phase)
 
     def on_epoch(self, search: Search, record: dict[str, Any]) -> None:
         state = search.state
-        self.accuracy = f"{record['valid_accuracy']:.1f}%"
+        self.accuracy, self.cell = f"{record['valid_accuracy']:.1f}%", record["cell"]
         if self.bar is not None:
-            self.bar.update(self.task, numbers=self._numbers(), cell=record["cell"])
+            self.bar.below = self._below()
             return
         now = time.perf_counter()
         if now - self.printed < self.every_seconds and state.step < state.planned_steps:
@@ -69,7 +77,7 @@ class ProgressMonitor(Monitor):
         left = (now - self.started) / max(1, state.step - self.first_step) * (state.planned_steps - state.step)
         print(
             f"epoch {record['epoch']:>3}  step {state.step}/{state.planned_steps}  {self._numbers()}"
-            f"  left {left:.0f} s  {record['cell']}",
+            f"  left {left:.0f} s  {self.cell}",
             file=sys.stderr,
             flush=True,
         )
@@ -79,10 +87,9 @@ class ProgressMonitor(Monitor):
             self.bar.stop()
             self.bar = None
 
+    def _below(self) -> str:
+        return f"{self._numbers()}\n{self.cell}"
+
     def _numbers(self) -> str:
         train, valid = self.losses["train_loss"], self.losses["valid_loss"]
         return f"train loss {train:.3f}  valid loss {valid:.3f}  supernet accuracy {self.accuracy}"
-
-    def _cell(self, search: Search) -> str:
-        history = search.state.history
-        return str(history[-1]["cell"]) if history else ""
