@@ -19,10 +19,11 @@ import torch
 from hydra.utils import get_class, instantiate
 
 from darts.budget import Budget
+from darts.devices import choose_device
 from darts.errors import UserError
 from darts.oracle.base import Oracle
 from darts.phases import Steps
-from darts.search_loop import Search, choose_device
+from darts.search_loop import Search
 from darts.seeding import make_generator, set_determinism
 from darts.state import SearchState
 from darts.task import Classification

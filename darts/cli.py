@@ -158,8 +158,8 @@ def sweep(command: str, overrides: list[str], own_configs: Path | None) -> int:
     from darts.searching import new_run_dir
 
     parsed = config.parse_overrides(overrides)
-    folders = config._folders(config.plugins_in(parsed), own_configs)
-    config.explain(command, parsed, [config_dir(), *folders])
+    folders = config.config_folders(parsed, own_configs)
+    config.explain(command, parsed, folders)
     roots = [override.value() for override in parsed if override.key_or_group == "run_dir"]
     root = Path(str(roots[0])) if roots else new_run_dir(command)
     constant = [override.key_or_group for override in parsed if not override.is_sweep_override()]
@@ -168,7 +168,7 @@ def sweep(command: str, overrides: list[str], own_configs: Path | None) -> int:
         "darts",
         "--multirun",
         *[override for override in overrides if not override.startswith("run_dir=")],
-        *config.search_path_override(folders),
+        *config.search_path_override(folders[1:]),
         config.quoted(f"run_dir={root}"),
         config.quoted(f"hydra.sweep.path={root}").replace("hydra.sweep.path", "hydra.sweep.dir"),
         "hydra.output_subdir=null",

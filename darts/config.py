@@ -49,10 +49,10 @@ def quoted(override: str) -> str:
         return override
     if value == "~" or value.startswith("~/"):
         value = str(Path.home()) + value[1:]
-    # inside quotes Hydra reads \' as a quote, a doubled backslash only before a quote; OmegaConf reads ${
+    # OmegaConf reads ${ unless a backslash stands before it, Hydra ' likewise; elsewhere a backslash is itself
+    value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + "\\${", value)
     value = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    escaped = value.replace("${", "\\${")
-    return f"{prefix}{key}='{escaped}'"
+    return f"{prefix}{key}='{value}'"
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
@@ -93,13 +93,26 @@ def load_plugins(names: Iterable[str]) -> list[Path]:
     return folders
 
 
-def plugins_in(parsed: Sequence[Override]) -> list[str]:
-    """Packages named by `plugins=[...]` on the command line."""
+def config_folders(parsed: Sequence[Override], own_configs: Path | None) -> list[Path]:
+    """All folders with configs: ours, the user's own, those of plug-ins; imports the plug-ins.
+
+    Plug-ins are named by `plugins=[...]` on the command line, or in the user's own experiment file.
+
+    Raises:
+        UserError: a folder that is not there, or a package that cannot be imported.
+    """
+    if own_configs is not None and not own_configs.is_dir():
+        raise UserError(f"--config-dir: there is no folder {own_configs}")
+    own = [own_configs.resolve()] if own_configs is not None else []
+    names: list[str] = []
     for override in parsed:
+        value = override.value()
         if override.key_or_group == "plugins":
-            value = override.value()
-            return [str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
-    return []
+            names += value if isinstance(value, list) else [value]  # type: ignore[arg-type, list-item]
+        elif override.key_or_group == "experiment":
+            for file in (folder / "experiment" / f"{value}.yaml" for folder in own):
+                names += (_read_yaml(file) if file.is_file() else {}).get("plugins") or []
+    return [config_dir(), *own, *load_plugins(str(name) for name in names if name is not None)]
 
 
 def compose_config(command: str, overrides: Sequence[str], own_configs: Path | None = None) -> dict[str, Any]:
@@ -114,11 +127,14 @@ def compose_config(command: str, overrides: Sequence[str], own_configs: Path | N
         UserError: an unknown option or choice, or a value that cannot be read.
     """
     parsed = parse_overrides(overrides)
-    names = plugins_in(parsed)
-    config = _compose(command, overrides, parsed, _folders(names, own_configs))
-    more = [str(name) for name in config.get("plugins") or [] if name not in names]
-    if more:  # named in the user's own config: their folders join the search
-        config = _compose(command, overrides, parsed, _folders([*names, *more], own_configs))
+    folders = config_folders(parsed, own_configs)
+    explain(command, parsed, folders)
+    # a group that is null by default may be given as null; Hydra itself cannot read that
+    words = [override.input_line or "" for override in parsed if not _is_null_choice(override, folders)]
+    try:
+        config = _compose(command, words, folders)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_missing_option(command, parsed, folders) or " ".join(str(error).split())) from None
     try:
         settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -143,43 +159,75 @@ def search_path_override(folders: Sequence[Path]) -> list[str]:
     return [f"hydra.searchpath=[{listed}]"] if folders else []
 
 
-def _folders(plugins: Sequence[str], own_configs: Path | None) -> list[Path]:
-    if own_configs is not None and not own_configs.is_dir():
-        raise UserError(f"--config-dir: there is no folder {own_configs}")
-    return ([own_configs.resolve()] if own_configs else []) + load_plugins(plugins)
+def _compose(command: str, overrides: Sequence[str], folders: Sequence[Path]) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
+        return compose(command, [*overrides, *search_path_override(folders[1:])])
 
 
-def _compose(command: str, overrides: Sequence[str], parsed: Sequence[Override], folders: Sequence[Path]) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
-        try:
-            return compose(command, [*overrides, *search_path_override(folders)])
-        except (HydraException, OmegaConfBaseException) as error:
-            explain(command, parsed, [config_dir(), *folders])
-            raise UserError(" ".join(str(error).split())) from None
+def _missing_option(command: str, parsed: Sequence[Override], folders: Sequence[Path]) -> str | None:
+    """The message for a key that is known, but not to the parts that were chosen."""
+    choices = [o.input_line or "" for o in parsed if group_choices(o.key_or_group, folders)]
+    chosen = _compose(command, choices, folders)
+    for override in parsed:
+        name = override.key_or_group
+        group = name.rpartition(".")[0]
+        if group and not override.is_add() and OmegaConf.select(chosen, name, default="absent") == "absent":
+            held = ", ".join(key for key in OmegaConf.select(chosen, group) or {} if key[0] != "_") or "none"
+            return f"{name}: {group} as chosen has no such option; it has {held}"
+    return None
 
 
 def explain(command: str, parsed: Sequence[Override], folders: Sequence[Path]) -> None:
-    """Raise a helpful UserError if an override names an unknown choice or option.
+    """Check the names of options and choices.
 
     Raises:
-        UserError: with the nearest names.
+        UserError: one that is unknown, with the nearest name or with what is allowed.
     """
     known = set(options(command, folders))
+    optional = {
+        group for group, default in defaults_of(_read_yaml(config_dir() / f"{command}.yaml")).items() if not default
+    }
     for override in parsed:
         name, value = override.key_or_group, override._value
-        choices = group_choices(name, folders)
-        if choices:
-            if override.value_type not in (None, ValueType.ELEMENT) or value is None:
-                continue
-            for choice in value if isinstance(value, list) else [value]:
-                if str(choice) not in choices:
-                    raise UserError(f"{name}: got {str(choice)!r}; allowed are {', '.join(choices)}")
-        elif override.is_add() or override.is_force_add() or name.startswith("hydra"):
+        if name.startswith("hydra") or override.is_add() or override.is_force_add():
             continue
-        elif name not in known:
+        if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"unknown option {name!r}; {hint}darts {command} --help lists all of them")
+        choices = group_choices(name, folders)
+        is_group = bool(choices) or name == "experiment"
+        if not is_group or override.value_type not in (None, ValueType.ELEMENT) or (value is None and name in optional):
+            continue
+        for choice in value if isinstance(value, list) else [value]:
+            if str(choice) not in choices:
+                nowhere = f"there is no such file; put it into FOLDER/{name} and give --config-dir FOLDER"
+                mend = f"allowed are {', '.join(choices)}" if choices else nowhere
+                raise UserError(f"{name}: got {'null' if choice is None else repr(str(choice))}; {mend}")
+
+
+def _is_null_choice(override: Override, folders: Sequence[Path]) -> bool:
+    group = override.key_or_group
+    return override._value is None and (group == "experiment" or bool(group_choices(group, folders)))
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file of configs.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def defaults_of(primary: dict[str, Any]) -> dict[str, Any]:
+    """Group to default choice of a primary config."""
+    return {
+        group: choice for entry in primary["defaults"] if isinstance(entry, dict) for group, choice in entry.items()
+    }
 
 
 def group_choices(group: str, folders: Sequence[Path]) -> list[str]:
@@ -189,10 +237,9 @@ def group_choices(group: str, folders: Sequence[Path]) -> list[str]:
 
 def options(command: str, folders: Sequence[Path]) -> list[str]:
     """Every key that a command knows: of its primary config, and of all choices of its groups."""
-    primary = yaml.safe_load((config_dir() / f"{command}.yaml").read_text(encoding="utf-8"))
-    groups = [next(iter(entry)) for entry in primary.pop("defaults") if isinstance(entry, dict)]
+    primary = _read_yaml(config_dir() / f"{command}.yaml")
     keys = _keys(primary, "")
-    for group in groups:
+    for group in defaults_of(primary):
         keys.append(group)
         for file in (file for folder in folders for file in sorted((folder / group).glob("*.yaml"))):
             text = file.read_text(encoding="utf-8")

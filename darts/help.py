@@ -7,6 +7,7 @@ import re
 import yaml
 
 from darts.cli import COMMANDS
+from darts.config import defaults_of
 from darts.paths import config_dir
 
 USAGE = {
@@ -51,13 +52,6 @@ def command_help(command: str) -> str:
             keys = {key: value for key, value in yaml.safe_load(file.read_text("utf-8")).items() if key[0] != "_"}
             lines += [f"  {group}.{key}={_plain(value)}" for key, value in keys.items()]
     return "\n".join(lines) + "\n"
-
-
-def defaults_of(primary: dict[str, object]) -> dict[str, object]:
-    """Group to default choice of a primary config."""
-    entries = primary["defaults"]
-    assert isinstance(entries, list)
-    return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}
 
 
 def complete(words: list[str], cursor: int) -> list[str]:

@@ -6,17 +6,11 @@ architecture step, relaxation, regularizers, discretizer.
 
 from __future__ import annotations
 
-import signal
 import statistics
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import torch
 
 from darts.budget import Budget
 from darts.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
@@ -25,6 +19,7 @@ from darts.errors import UserError
 from darts.monitors.base import Monitor
 from darts.phases import Phase, Schedule, Steps
 from darts.results import SearchResult
+from darts.signals import StopRequest
 from darts.state import NonFiniteLoss, SearchState
 from darts.tracking import environment
 from supernet.cost import NetworkSize, genotype_cost
@@ -70,7 +65,7 @@ class Search:
         self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
         self.run_dir, self.checkpoint_minutes = run_dir, checkpoint_minutes
         self.seed, self.settings = seed, dict(settings or {})
-        self.stop_requested = False
+        self.stop = StopRequest()
         self.checkpointed_step = -1
 
     def run(self) -> SearchResult:
@@ -88,7 +83,7 @@ class Search:
         for monitor in self.monitors:
             monitor.on_start(self)
         try:
-            with self._graceful_stop():
+            with self.stop.listening():
                 self._checkpoint()
                 last_checkpoint = clock = time.perf_counter()
                 while state.step < state.planned_steps:
@@ -111,10 +106,10 @@ class Search:
                         stopped_by = "seconds"
                         break
                     waited = (clock - last_checkpoint) / 60
-                    if epoch_ends or self.stop_requested or waited >= self.checkpoint_minutes:
+                    if epoch_ends or self.stop.made or waited >= self.checkpoint_minutes:
                         self._checkpoint()
                         last_checkpoint = clock = self._spend("checkpoints", clock)
-                    if self.stop_requested and state.step < state.planned_steps:
+                    if self.stop.made and state.step < state.planned_steps:
                         raise Interrupted
             self._checkpoint()
             result = self.result(stopped_by)
@@ -292,40 +287,3 @@ class Search:
             state.evaluate()
             evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
         return (self.schedule.mean(by_phase) + evaluation) / PLAN_SHARE
-
-    @contextmanager
-    def _graceful_stop(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the run after the step under way; a second one ends it at once."""
-
-        def request(number: int, frame: FrameType | None) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt
-            self.stop_requested = True
-
-        if threading.current_thread() is not threading.main_thread():
-            yield  # signals belong to the main thread
-            return
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then the CPU; anything else by name.
-
-    Raises:
-        UserError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(
-            f"device: {name!r} cannot be used here ({str(error).splitlines()[0]}); give auto, cpu, cuda, cuda:N or mps"
-        ) from None
-    return device

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.mixed_op import ReferenceCell
-from supernet.norm import MOMENTUM, NormFactory
-from supernet.operations import AvgPool3x3, ReLUConvBN, Zero, build_operation
+from supernet.norm import NormFactory
+from supernet.operations import BUILT_IN, AvgPool3x3, ReLUConvBN, Zero, build_operation
 from supernet.search_space import SearchSpace
 
 KINDS: dict[type[nn.Module], str] = {
@@ -23,7 +23,7 @@ KINDS: dict[type[nn.Module], str] = {
     nn.Identity: "identity",
     AvgPool3x3: "pool",
     ReLUConvBN: "stacked",
-}  # exact types: anything else, subclasses included, is a module of its own on every edge
+}  # of built-in operations; one from outside, whatever it builds, is a module of its own on every edge
 Active = tuple[tuple[bool, ...], ...]
 
 
@@ -39,8 +39,9 @@ class StackedConvBN(nn.Module):
     def __init__(self, template: ReLUConvBN, num_targets: int) -> None:
         super().__init__()
         convolution, norm = template.convolution, template.norm
+        assert norm.momentum is not None
         self.num_targets, self.channels = num_targets, convolution.out_channels
-        self.padding, self.eps, self.momentum = convolution.padding, norm.eps, MOMENTUM
+        self.padding, self.eps, self.momentum = convolution.padding, norm.eps, norm.momentum
         self.weight = nn.Parameter(torch.empty(num_targets * self.channels, *convolution.weight.shape[1:]))
         tracked = norm.track_running_stats
         self.register_buffer("running_mean", torch.zeros(num_targets * self.channels) if tracked else None)
@@ -110,7 +111,7 @@ class SearchCell(nn.Module):
 
     def _add(self, position: int, name: str) -> str:
         template = build_operation(name, self.channels, self.norm)
-        kind = KINDS.get(type(template), "single")
+        kind = KINDS[type(template)] if name in BUILT_IN else "single"
         if isinstance(template, ReLUConvBN) and kind == "stacked":
             for source in range(self.space.num_nodes - 1):
                 targets = self.space.num_nodes - 1 - source

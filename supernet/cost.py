@@ -58,11 +58,11 @@ def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
         nonlocal flops
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        flops += output.numel() // output.shape[1] * weight.numel()
+        flops += output.numel() // output.shape[1] * weight.numel() // len(output)
 
     module = module.to("meta")
     handles = [m.register_forward_hook(add) for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    module(torch.empty(1, in_channels, image_size, image_size, device="meta"))
+    module(torch.empty(2, in_channels, image_size, image_size, device="meta"))
     for handle in handles:
         handle.remove()
     return Cost(sum(p.numel() for p in module.parameters() if p.requires_grad), flops)

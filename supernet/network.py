@@ -46,9 +46,12 @@ class SuperNet(Skeleton):
         generator: torch.Generator | None = None,
     ) -> None:
         inner = norm_factory(batch_norm, affine=False)
-        super().__init__(
-            lambda width: SearchCell(space, width, inner), channels, cells, num_classes, in_channels, batch_norm
-        )
+        with torch.random.fork_rng(devices=[], enabled=generator is not None):
+            if generator is not None:  # operations from outside draw their initial weights from torch's generator
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            super().__init__(
+                lambda width: SearchCell(space, width, inner), channels, cells, num_classes, in_channels, batch_norm
+            )
         self.space = space
         self.init_weights(generator)
 

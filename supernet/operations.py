@@ -59,6 +59,8 @@ OPERATIONS: dict[str, Builder] = {
     "avg_pool_3x3": lambda channels, norm: AvgPool3x3(),
 }
 
+BUILT_IN = frozenset(OPERATIONS)
+
 
 def register_operation(name: str, build: Builder) -> None:
     """Add a candidate operation under a name of its own.

@@ -5,6 +5,7 @@ Shape suffixes: L cells, E edges, O operations.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +37,13 @@ class EdgeWeights:
 
     @classmethod
     def one_hot(cls, choice_E: list[int], num_operations: int, dtype: torch.dtype | None = None) -> EdgeWeights:
-        """One operation an edge with weight one; only it is active."""
+        """One operation an edge with weight one; only it is active.
+
+        Raises:
+            ValueError: a choice outside [0, num_operations).
+        """
+        if not all(0 <= choice < num_operations for choice in choice_E):
+            raise ValueError(f"choice: got {choice_E}; give operations from 0 to {num_operations - 1}")
         rows = tuple(tuple(position == choice for position in range(num_operations)) for choice in choice_E)
         return cls(torch.tensor(rows, dtype=dtype or torch.get_default_dtype()), rows)
 
@@ -61,7 +68,7 @@ class Relaxation(ABC):
     """
 
     def __init__(self, init_scale: float = 1e-3) -> None:
-        if init_scale < 0:
+        if not 0 <= init_scale < math.inf:
             raise ValueError(f"init_scale: got {init_scale}; give a standard deviation of 0 or more")
         self.init_scale = init_scale
 

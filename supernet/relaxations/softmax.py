@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ class Softmax(Relaxation):
 
     def __init__(self, temperature: float = 1.0, init_scale: float = 1e-3) -> None:
         super().__init__(init_scale)
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise ValueError(f"temperature: got {temperature}; give a number above 0")
         self.temperature = temperature
 

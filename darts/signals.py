@@ -1,0 +1,35 @@
+"""Stopping a run between two steps instead of in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """Whether the run was asked to stop: by Ctrl-C, or by SIGTERM as clusters send it before they take a machine."""
+
+    def __init__(self) -> None:
+        self.made = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside, the first signal is noted and a second one raises KeyboardInterrupt."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals belong to the main thread
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.made:
+                raise KeyboardInterrupt
+            self.made = True
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
