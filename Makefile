@@ -9,10 +9,10 @@ search: $(VENV)/.search
 	$(BIN)/darts search
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile
 
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -q -m ''
+	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile -m ''
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -25,6 +25,7 @@ $(VENV)/bin/python:
 
 # The analog table is an extra that a search can do without.
 $(VENV)/.search: $(VENV)/bin/python pyproject.toml
+	@echo "Installing into $(VENV): some minutes, most of them for PyTorch"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[analog]' \
 		|| echo "The analog table could not be installed; the search runs without known accuracies."

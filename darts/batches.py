@@ -119,6 +119,12 @@ class BatchStream:
         return {"order": self.order, "position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly there."""
+        """Go on exactly there.
+
+        Raises:
+            ValueError: the state belongs to another number of images.
+        """
+        if len(state["order"]) not in (0, len(self.labels_N)):
+            raise ValueError(f"it was made with {len(state['order'])} images, now there are {len(self.labels_N)}")
         self.order, self.position = state["order"], state["position"]
         self.generator.set_state(state["generator"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 
@@ -30,11 +33,16 @@ class Budget:
             what = " and ".join(f"{name}={value}" for name, value in given.items()) or "none"
             raise ValueError(f"got {what}; give exactly one of epochs, steps, images, seconds")
         name, value = next(iter(given.items()))
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name}: got {value}; give a number above 0")
 
-    def steps_for(self, steps_per_epoch: int, images_per_step: float, seconds_per_step: float | None) -> int:
+    def steps_for(self, steps_per_epoch: int, images_of: Callable[[int], int], seconds_per_step: float | None) -> int:
         """Planned steps; at least one.
+
+        Args:
+            steps_per_epoch: batches in one pass over the weight half.
+            images_of: images passed forward by that many steps, ascending.
+            seconds_per_step: measured, for a budget in seconds.
 
         Raises:
             ValueError: the images do not suffice for a single step.
@@ -44,9 +52,10 @@ class Budget:
         if self.epochs is not None:
             return self.epochs * steps_per_epoch
         if self.images is not None:
-            if self.images < images_per_step:
-                raise ValueError(f"images: got {self.images}; one step passes {images_per_step:.0f} images forward")
-            return int(self.images // images_per_step)
+            steps = bisect.bisect_right(range(self.images + 1), self.images, key=images_of) - 1
+            if steps < 1:
+                raise ValueError(f"images: got {self.images}; one step passes {images_of(1)} images forward")
+            return steps
         assert self.seconds is not None
         assert seconds_per_step is not None
         return max(1, int(self.seconds / seconds_per_step))

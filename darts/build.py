@@ -20,7 +20,7 @@ from hydra.utils import get_class, instantiate
 
 from darts.budget import Budget
 from darts.devices import choose_device
-from darts.errors import UserError
+from darts.errors import UserError, reason
 from darts.oracle.base import Oracle
 from darts.phases import Steps
 from darts.search_loop import Search
@@ -92,7 +92,7 @@ def allowed_class(target: str, path: str, plugins: Sequence[str] = ()) -> Callab
     try:
         found: Callable[..., Any] = get_class(target)
     except Exception as error:  # Hydra wraps whatever the import raised
-        raise UserError(message + str(error).splitlines()[0]) from None
+        raise UserError(message + reason(error)) from None
     if found.__module__.split(".")[0] not in allowed:
         raise UserError(message + f"it is {found.__module__}.{found.__qualname__}")
     return found

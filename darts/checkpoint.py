@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from darts.errors import UserError
+from darts.errors import UserError, reason
 from darts.paths import replacing
 
 SCHEMA_VERSION = 1
@@ -40,9 +40,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content["schema_version"]
     except Exception as error:  # torch raises a different type for every way a file can be broken
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"resume: {path} cannot be read: truncated, or no checkpoint of this program ({reason}); "
+            f"resume: {path} cannot be read: truncated, or no checkpoint of this program ({reason(error)}); "
             "put back an intact copy or start anew with darts search"
         ) from None
     if version != SCHEMA_VERSION:

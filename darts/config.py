@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from darts.errors import UserError
+from darts.errors import UserError, reason
 from darts.paths import config_dir
 
 TEXT_KEYS = {"cell", "run", "resume", "run_dir", "model", "output", "import"}
@@ -67,7 +67,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
             parsed += OverridesParser.create().parse_overrides([text])
         except HydraException as error:
             raise UserError(
-                f"cannot read {text!r} ({str(error).splitlines()[0]}); "
+                f"cannot read {text!r} ({reason(error)}); "
                 "quote values that hold one of , = ' \" ( ) [ ] { } : inside the shell's quotes: key=\"'value'\""
             ) from None
     return parsed
@@ -139,7 +139,7 @@ def compose_config(command: str, overrides: Sequence[str], own_configs: Path | N
         settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
-        raise UserError(f"{key}: {str(error).splitlines()[0]}; give {key}=VALUE") from None
+        raise UserError(f"{key}: {reason(error)}; give {key}=VALUE") from None
     assert isinstance(settings, dict)
     return one_budget({str(key): value for key, value in settings.items()}, parsed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from darts.errors import UserError
+from darts.errors import UserError, reason
 
 
 def choose_device(name: str) -> torch.device:
@@ -20,6 +20,6 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
-            f"device: {name!r} cannot be used here ({str(error).splitlines()[0]}); give auto, cpu, cuda, cuda:N or mps"
+            f"device: {name!r} cannot be used here ({reason(error)}); give auto, cpu, cuda, cuda:N or mps"
         ) from None
     return device

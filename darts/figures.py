@@ -85,7 +85,7 @@ def _progress(result: SearchResult):  # type: ignore[no-untyped-def]
     left.set(xlabel="step", ylabel="loss (nats)", ylim=(0, None))
     left.legend(frameon=False)
     right.plot(steps, [record["valid_accuracy"] for record in result.history], color="#e69f00", marker=marker)
-    right.set(xlabel="step", ylabel="supernet accuracy (%), architecture half", ylim=(0, 100))
+    right.set(xlabel="step", ylabel="supernet accuracy (%)", ylim=(0, 100))
     for panel in (left, right):
         panel.grid(alpha=0.25)
     figure.suptitle(f"searched on {result.searched_on}, seed {result.seed}")

@@ -5,6 +5,7 @@ More kinds (shrink, project and fine-tune, evolve over the supernet) are further
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Phase(ABC):
     """
 
     def __init__(self, share: float = 1.0) -> None:
-        if share < 0:
+        if not 0 <= share < math.inf:
             raise ValueError(f"share: got {share}; give 0 or more")
         self.share = share
 
@@ -93,17 +94,25 @@ class Schedule:
         self.phases = {name: phase for name, phase in phases.items() if phase.share > 0}
         if not self.phases:
             raise ValueError("share: all phases have 0; give at least one a share above 0")
-        self.total = sum(phase.share for phase in self.phases.values())
+        self.shares = sum(phase.share for phase in self.phases.values())
+
+    def ends(self, planned_steps: int) -> dict[str, int]:
+        """The step before which each phase ends."""
+        done, ends = 0.0, {}
+        for name, phase in self.phases.items():
+            done += phase.share
+            ends[name] = round(planned_steps * done / self.shares)
+        return ends
 
     def at(self, step: int, planned_steps: int) -> str:
         """Name of the phase that a step belongs to."""
-        done = 0.0
-        for name, phase in self.phases.items():
-            done += phase.share
-            if step < round(planned_steps * done / self.total):
-                return name
-        return list(self.phases)[-1]
+        ends = self.ends(planned_steps)
+        return next((name for name, end in ends.items() if step < end), list(ends)[-1])
 
-    def mean(self, value: Mapping[str, float]) -> float:
-        """Mean over the steps of something that each phase has a value of."""
-        return sum(phase.share * value[name] for name, phase in self.phases.items()) / self.total
+    def total(self, value: Mapping[str, float], planned_steps: int) -> float:
+        """Sum over all steps of something that a step of each phase has a value of."""
+        start, total = 0, 0.0
+        for name, end in self.ends(planned_steps).items():
+            total += (end - start) * value[name]
+            start = end
+        return total

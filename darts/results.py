@@ -61,7 +61,7 @@ class SearchResult:
     def write(self, path: Path) -> None:
         """Write result.json atomically."""
         text = json.dumps(asdict(self), indent=1, allow_nan=False)
-        text = re.sub(r"\[\s+([-+.\de,\s]+?)\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
+        text = re.sub(r"\[\n\s+([-+.\de,\s]+?)\n\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
         write_text(path, text + "\n")
 
     @classmethod

@@ -6,6 +6,7 @@ architecture step, relaxation, regularizers, discretizer.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from darts.budget import Budget
 from darts.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from darts.discretizers.base import Discretizer
-from darts.errors import UserError
+from darts.errors import UserError, reason
 from darts.monitors.base import Monitor
 from darts.phases import Phase, Schedule, Steps
 from darts.results import SearchResult
@@ -24,6 +25,7 @@ from darts.state import NonFiniteLoss, SearchState
 from darts.tracking import environment
 from supernet.cost import NetworkSize, genotype_cost
 
+PLANNED_OVER = 1000  # steps over which the phases' mean time is taken
 PLAN_SHARE = 0.9  # of budget.seconds; the rest absorbs checkpoints, figures and a machine that slows down
 
 
@@ -59,7 +61,7 @@ class Search:
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if checkpoint_minutes < 0:
+        if not checkpoint_minutes >= 0:
             raise ValueError(f"checkpoint_minutes: got {checkpoint_minutes}; give 0 (every step) or more")
         self.state, self.steps, self.schedule = state, steps, Schedule(phases)
         self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
@@ -121,11 +123,11 @@ class Search:
     def plan(self) -> int:
         """The number of steps that the budget stands for; times a few steps on throw-away state for seconds."""
         task, phases = self.state.task, self.schedule.phases
-        images = self.schedule.mean(
-            {name: phase.passes(self.steps) * task.batch_size for name, phase in phases.items()}
-        )
+        images = {name: phase.passes(self.steps) * task.batch_size for name, phase in phases.items()}
         seconds = self._seconds_per_step() if self.budget.seconds is not None else None
-        return self.budget.steps_for(task.steps_per_epoch, images, seconds)
+        return self.budget.steps_for(
+            task.steps_per_epoch, lambda steps: int(self.schedule.total(images, steps)), seconds
+        )
 
     def check_budget(self) -> None:
         """Refuse a budget that does not reach a single step, before anything is written.
@@ -166,16 +168,16 @@ class Search:
         path = checkpoint_path(self.run_dir)
         content = load_checkpoint(path)
         space = self.state.network.space.describe()
-        if content["space"] != space:
+        if content.get("space") != space:
             raise UserError(
-                f"resume: {path} is of the space {content['space']}, the config of that folder says {space}; "
+                f"resume: {path} is of the space {content.get('space')}, the config of that folder says {space}; "
                 "put back the config.yaml that belongs to this checkpoint"
             )
         try:
             self.state.load_state_dict(content["state"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"resume: {path} does not fit the config of that folder ({str(error).splitlines()[0]}); "
+                f"resume: {path} does not fit the config of that folder ({reason(error)}); "
                 "put back the config.yaml that belongs to this checkpoint"
             ) from None
         self.checkpointed_step = self.state.step
@@ -216,17 +218,22 @@ class Search:
         try:
             return self.schedule.phases[state.phase].step(state, self.steps)
         except NonFiniteLoss as error:
-            kept = "no checkpoint was written yet"
-            if self.run_dir is not None and self.checkpointed_step >= 0:
-                kept = f"the checkpoint of step {self.checkpointed_step} is kept in {checkpoint_path(self.run_dir)}"
-            raise NonFiniteLoss(
-                f"step {state.step + 1} of {state.planned_steps} ({state.phase}): {error}; {kept}. "
-                "Lower weight_step.lr or arch_step.lr, or set weight_step.grad_clip=5, and start anew"
-            ) from None
+            raise NonFiniteLoss(self._diverged(state.step + 1, str(error))) from None
+
+    def _diverged(self, step: int, what: str) -> str:
+        kept = "no checkpoint was written"
+        if self.run_dir is not None and self.checkpointed_step >= 0:
+            kept = f"the checkpoint of step {self.checkpointed_step} is kept in {checkpoint_path(self.run_dir)}"
+        return (
+            f"step {step} of {self.state.planned_steps} ({self.state.phase}): {what}; {kept}. "
+            "Lower weight_step.lr or arch_step.lr, or set weight_step.grad_clip=5, and start anew"
+        )
 
     def _end_epoch(self) -> None:
         state = self.state
         valid_loss, valid_accuracy = state.evaluate()
+        if not math.isfinite(valid_loss):
+            raise NonFiniteLoss(self._diverged(state.step, f"the validation loss in the evaluation is {valid_loss}"))
         record = {
             "epoch": -(-state.step // state.task.steps_per_epoch),
             "step": state.step,
@@ -247,8 +254,7 @@ class Search:
             return
         if not state.is_finite():
             raise NonFiniteLoss(
-                f"step {state.step}: a network weight or architecture parameter is no longer finite; the checkpoint of "
-                f"step {self.checkpointed_step} is kept. Lower weight_step.lr or set weight_step.grad_clip=5"
+                self._diverged(state.step, "a network weight or an architecture parameter is not finite")
             )
         content = {
             "space": state.network.space.describe(),
@@ -259,7 +265,7 @@ class Search:
             save_checkpoint(checkpoint_path(self.run_dir), content)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             raise UserError(
-                f"run_dir: cannot write the checkpoint of step {state.step} ({str(error).splitlines()[0]}); the one of "
+                f"run_dir: cannot write the checkpoint of step {state.step} ({reason(error)}); the one of "
                 f"step {self.checkpointed_step} is kept. Free some space, then darts search resume='{self.run_dir}'"
             ) from None
         self.checkpointed_step = state.step
@@ -286,4 +292,4 @@ class Search:
             start = time.perf_counter()
             state.evaluate()
             evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
-        return (self.schedule.mean(by_phase) + evaluation) / PLAN_SHARE
+        return (self.schedule.total(by_phase, PLANNED_OVER) / PLANNED_OVER + evaluation) / PLAN_SHARE

@@ -12,7 +12,7 @@ import yaml
 
 from darts.build import build_oracle, build_search
 from darts.checkpoint import checkpoint_path
-from darts.errors import UserError
+from darts.errors import UserError, reason
 from darts.figures import draw_all
 from darts.oracle.base import Table
 from darts.paths import make_run_dir, write_text
@@ -134,7 +134,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         stored = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"resume: {file} cannot be read ({str(error).splitlines()[0]})") from None
+        raise UserError(f"resume: {file} cannot be read ({reason(error)})") from None
     needed = {"space", "network", "data", "budget", "engine", "seed", "relaxation", "discretizer"}
     if not isinstance(stored, dict) or not needed <= stored.keys():
         raise UserError(f"resume: {file} is no config of darts search; give a folder that darts search made")

@@ -15,7 +15,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
     return {
         "darts": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "machine": f"{platform.system()} {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,11 +40,11 @@ class ArchStep(ABC):
     """Forward passes of a batch in one call, for budgets in images."""
 
     def __init__(self, lr: float = 3e-4, betas: Sequence[float] = (0.5, 0.999), weight_decay: float = 1e-3) -> None:
-        if lr <= 0:
+        if not 0 < lr < math.inf:
             raise ValueError(f"lr: got {lr}; give a rate above 0")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas: got {list(betas)}; give two numbers in [0, 1)")
-        if weight_decay < 0:
+        if not weight_decay >= 0:
             raise ValueError(f"weight_decay: got {weight_decay}; give 0 or more")
         self.lr, self.betas, self.weight_decay = lr, (betas[0], betas[1]), weight_decay
 

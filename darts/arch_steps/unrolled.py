@@ -37,7 +37,7 @@ class Unrolled(ArchStep):
         exact_nesterov: bool = False,
     ) -> None:
         super().__init__(lr, betas, weight_decay)
-        if radius <= 0:
+        if not radius > 0:
             raise ValueError(f"radius: got {radius}; give a number above 0")
         self.radius, self.exact_nesterov = radius, exact_nesterov
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from darts.datasets.base import Dataset, Images
-from darts.errors import UserError
+from darts.errors import UserError, reason
 
 
 class ImageFolder(Dataset):
@@ -49,6 +50,7 @@ class ImageFolder(Dataset):
         return self._load("train", classes)
 
     def load_test(self) -> Images:
+        self._classes("test")
         return self._load("test", self._classes("train"))
 
     def _classes(self, part: str) -> tuple[str, ...]:
@@ -72,7 +74,9 @@ class ImageFolder(Dataset):
         labels: list[int] = []
         for label, name in enumerate(classes):
             folder = self.root / part / name
-            found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+            found = sorted(
+                path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))
+            )
             if not found:
                 raise UserError(f"dataset.root: the class folder {folder} is empty; add images or remove it")
             files += found
@@ -87,11 +91,17 @@ class ImageFolder(Dataset):
 
         try:
             with Image.open(path) as opened:
-                # every pixel of the result counts; ImageOps.fit resizes the shorter side and crops the centre
-                image = ImageOps.fit(ImageOps.exif_transpose(opened).convert("RGB"), (self.image_size, self.image_size))
+                upright = ImageOps.exif_transpose(opened)
+                if upright.mode.startswith("I"):  # 16 bits: Pillow would clip instead of scaling
+                    upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
+                # resizes the shorter side and crops the centre
+                image = ImageOps.fit(upright.convert("RGB"), (self.image_size, self.image_size))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"dataset.root: {path} is no image that can be read ({reason}); remove or replace it"
+                f"dataset.root: {path} is no image that can be read ({reason(error)}); remove or replace it"
             ) from None
         return pil_to_tensor(image)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from darts.datasets.base import Dataset, Images, resized
-from darts.errors import UserError
+from darts.errors import UserError, reason
 
 
 class Vision(Dataset):
@@ -46,7 +46,7 @@ class Vision(Dataset):
             data = getattr(datasets, self.source)(str(self.root), train=train, download=self.download)
         except Exception as error:  # torchvision raises RuntimeError, URLError, OSError and pickle errors here
             raise UserError(
-                f"dataset.root: {self.source} cannot be read from {self.root} ({str(error).splitlines()[0]}); "
+                f"dataset.root: {self.source} cannot be read from {self.root} ({reason(error)}); "
                 "give the folder that holds it, or add dataset.download=true"
             ) from None
         pixels = torch.as_tensor(data.data)

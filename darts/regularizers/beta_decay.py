@@ -19,7 +19,7 @@ class BetaDecay(Regularizer):
     """
 
     def __init__(self, weight: float = 50.0) -> None:
-        if weight < 0:
+        if not weight >= 0:
             raise ValueError(f"weight: got {weight}; give 0 or more")
         self.weight = weight
 

@@ -25,7 +25,7 @@ class ExpectedFlops(Regularizer):
     """
 
     def __init__(self, operations: Sequence[str], weight: float = 0.1) -> None:
-        if weight < 0:
+        if not weight >= 0:
             raise ValueError(f"weight: got {weight}; give 0 or more")
         self.operations, self.weight = tuple(operations), weight
 

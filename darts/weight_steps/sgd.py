@@ -38,15 +38,15 @@ class SGDStep(WeightStep):
         weight_decay: float = 5e-4,
         grad_clip: float | None = None,
     ) -> None:
-        if not 0 <= lr_min <= lr or lr == 0:
+        if not 0 <= lr_min <= lr < math.inf or lr == 0:
             raise ValueError(f"lr, lr_min: got {lr} and {lr_min}; give 0 <= lr_min <= lr with lr above 0")
         if not 0 <= momentum < 1 or (nesterov and momentum == 0):
             raise ValueError(
                 f"momentum: got {momentum} (nesterov={nesterov}); give 0 <= momentum < 1, above 0 for nesterov"
             )
-        if weight_decay < 0:
+        if not weight_decay >= 0:
             raise ValueError(f"weight_decay: got {weight_decay}; give 0 or more")
-        if grad_clip is not None and grad_clip <= 0:
+        if grad_clip is not None and not grad_clip > 0:
             raise ValueError(f"grad_clip: got {grad_clip}; give a norm above 0, or null for none")
         self.lr, self.lr_min, self.momentum, self.nesterov = lr, lr_min, momentum, nesterov
         self.weight_decay, self.grad_clip = weight_decay, grad_clip

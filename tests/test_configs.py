@@ -1,0 +1,178 @@
+"""Conformance of every YAML file under configs/, found by globbing: a new file is tested with no edit here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.utils import get_class
+
+from darts.build import build_oracle, build_part, build_search
+from darts.config import compose_config
+from darts.datasets.base import Dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+PRIMARY = sorted(CONFIGS.glob("*.yaml"))
+CHOICES = sorted(CONFIGS.glob("*/**/*.yaml"))
+TINY = ["dataset=fake", "network.channels=2", "network.cells=1", "data.batch_size=16", "monitor=[]", "oracle=none"]
+# /work/shared/field-notes.md, section 3: "Common" and a row a method.
+COMMON: dict[str, Any] = {
+    "network.channels": 16,
+    "network.cells": 5,
+    "data.split": 0.5,
+    "data.batch_size": 64,
+    "relaxation.init_scale": 1e-3,
+    "weight_step.momentum": 0.9,
+    "dataset.image_size": 32,
+    "dataset.crop_padding": 4,
+    "dataset.flip": True,
+    "regularizer": None,
+}
+DARTS: dict[str, Any] = {
+    "relaxation._target_": "supernet.relaxations.softmax.Softmax",
+    "budget": {"epochs": 50, "steps": None, "images": None, "seconds": None},
+    "weight_step.lr": 0.025,
+    "weight_step.lr_min": 0.001,
+    "weight_step.nesterov": True,
+    "weight_step.weight_decay": 5e-4,
+    "arch_step.lr": 3e-4,
+    "arch_step.betas": [0.5, 0.999],
+    "arch_step.weight_decay": 1e-3,
+    "engine.order": "architecture_first",
+}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "darts_v1": DARTS
+    | {"arch_step._target_": "darts.arch_steps.first_order.FirstOrder", "weight_step.grad_clip": None},
+    "darts_v2": DARTS
+    | {
+        "arch_step._target_": "darts.arch_steps.unrolled.Unrolled",
+        "arch_step.radius": 1e-2,
+        "arch_step.exact_nesterov": False,
+        "weight_step.grad_clip": 5,
+    },
+}
+
+
+def label(file: Path) -> str:
+    return file.relative_to(CONFIGS).with_suffix("").as_posix()
+
+
+def primary_of(group: str) -> tuple[str, bool]:
+    """The command that a group belongs to, and whether its defaults list has the group."""
+    for command in ("search", *(file.stem for file in PRIMARY)):
+        defaults = yaml.safe_load((CONFIGS / f"{command}.yaml").read_text(encoding="utf-8")).get("defaults", [])
+        if any(isinstance(entry, dict) and group in entry for entry in defaults):
+            return command, True
+    return "search", False
+
+
+def composed(file: Path, folder: Path, tiny: bool) -> dict[str, Any]:
+    """Settings with one choice made; what a choice cannot know, a path, is given."""
+    group, name = label(file).rsplit("/", 1)
+    command, listed = primary_of(group)
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    paths = [f"{group}.{key}='{folder}'" for key in ("root", "path") if content.get(key, 0) in (None, "???")]
+    return compose_config(
+        command, [*(TINY if tiny and command == "search" else []), f"{'' if listed else '+'}{group}={name}", *paths]
+    )
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def at(settings: dict[str, Any], path: str) -> Any:
+    value: Any = settings
+    for key in path.split("."):
+        value = None if value is None else value.get(key)
+    return value
+
+
+def test_the_globs_see_the_files() -> None:
+    assert {"search", "derive", "query"} <= {file.stem for file in PRIMARY}
+    groups = {label(file).split("/")[0] for file in CHOICES}
+    assert {"arch_step", "weight_step", "relaxation", "dataset", "discretizer", "method", "monitor"} <= groups
+    assert {"oracle", "regularizer", "space"} <= groups
+
+
+@pytest.mark.parametrize("file", PRIMARY, ids=label)
+def test_every_command_composes_with_its_defaults(file: Path) -> None:
+    defaults = yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"]
+    assert defaults[0] == "_self_", "last or missing, the primary file silently wins over presets"
+    settings = compose_config(file.stem, [])
+    assert settings["plugins"] == []
+    if file.stem == "search":
+        assert build_search(settings, None).state.task.dataset.name == "digits"
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=label)
+def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
+    settings = composed(file, tmp_path, tiny=True)
+    group, name = label(file).rsplit("/", 1)
+    own = settings.get(group) or {}
+    part = own if "_target_" in own else own.get(name, {})
+    if group == "oracle":
+        assert type(build_oracle(settings["oracle"])) is get_class(part["_target_"])
+    elif group == "dataset":
+        assert isinstance(build_part(part, group), Dataset)
+    elif group not in ("cluster",):
+        search = build_search(settings, None)
+        assert search.state.network.space.size > 1
+        if "_target_" in part:
+            built = build_part(part, group)
+            assert type(built) is get_class(part["_target_"])
+    bases = [base.__module__.rsplit(".", 1)[-1] for base in get_class(part["_target_"]).__mro__] if part else ["base"]
+    assert group == "space" or "base" in bases, "a part derives from the ABC in its folder's base.py"
+
+
+@pytest.mark.parametrize("file", [*PRIMARY, *CHOICES], ids=label)
+def test_every_target_has_a_docstring_and_every_file_says_what_it_is(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert re.search(r"^# (?!@package)\S", text, re.MULTILINE), "--help shows the first comment line of a choice"
+    for target in targets(yaml.safe_load(text)):
+        assert target.split(".")[0] in ("darts", "supernet")
+        assert (get_class(target).__doc__ or "").strip(), f"{target} has no docstring of its own"
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "method").glob("*.yaml")), ids=label)
+def test_every_preset_has_the_published_settings(file: Path) -> None:
+    assert file.stem in PUBLISHED, "write down the published row of this method"
+    settings = compose_config("search", ["dataset=cifar10", f"method={file.stem}"])
+    expected = COMMON | PUBLISHED[file.stem]
+    assert {path: at(settings, path) or None for path in expected} == {
+        path: value or None for path, value in expected.items()
+    }
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings_reach_the_optimizers(name: str) -> None:
+    row = PUBLISHED[name]
+    state = build_search(compose_config("search", [f"method={name}", *TINY]), None).state
+    weights, alphas = state.weight_optimizer.param_groups, state.arch_optimizer.param_groups
+    assert type(state.weight_optimizer).__name__ == "SGD"
+    assert type(state.arch_optimizer).__name__ == "Adam"
+    for group in weights:
+        assert (group["lr"], group["momentum"], group["nesterov"]) == (row["weight_step.lr"], 0.9, True)
+        assert group["weight_decay"] == row["weight_step.weight_decay"]
+    for group in alphas:
+        assert (group["lr"], list(group["betas"])) == (row["arch_step.lr"], row["arch_step.betas"])
+        assert group["weight_decay"] == row["arch_step.weight_decay"]
+    assert 2e-4 < state.params["alpha_EO"].std() < 5e-3
+
+
+def test_what_the_command_line_says_beats_a_preset() -> None:
+    settings = compose_config("search", ["weight_step.lr=0.5", "budget.steps=7", "network.cells=2", "method=darts_v2"])
+    assert settings["weight_step"]["lr"] == 0.5
+    assert settings["network"] == {"channels": 16, "cells": 2, "batch_norm": "batch"}
+    assert settings["budget"] == {"epochs": None, "steps": 7, "images": None, "seconds": None}
