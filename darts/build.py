@@ -1,7 +1,8 @@
-"""From settings to objects: the only caller of Hydra's instantiate.
+"""From settings to objects: a part's settings are the arguments of the class that `_target_` names.
 
-A part's settings are the arguments of its class. Before anything is built, `_target_` must name a class of an
-allowed package, and names and types of the values must fit; all problems are reported together.
+Hydra's own `instantiate` is not used: it calls any function of any package and resolves `${...}` once more, and
+settings may come from a run folder that somebody else wrote. Here `_target_` must name a class of an allowed
+package, names and types of the values must fit, values are taken as they are, and all problems are reported together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 
 from darts.budget import Budget
 from darts.devices import choose_device
@@ -74,9 +75,10 @@ def build_part(settings: Mapping[str, Any], path: str, plugins: Sequence[str] = 
     target = settings.get("_target_")
     if not isinstance(target, str):
         raise UserError(f"{path}: it has no _target_; choose one of its group, {path}=NAME")
-    arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_convert_", "_recursive_")}
-    check_arguments(allowed_class(target, path, plugins), arguments, path)
-    return instantiate({"_target_": target, **arguments}, _convert_="all", _recursive_=False)
+    builder = allowed_class(target, path, plugins)
+    arguments = {key: value for key, value in settings.items() if key != "_target_"}
+    check_arguments(builder, arguments, path)
+    return builder(**arguments)
 
 
 def allowed_class(target: str, path: str, plugins: Sequence[str] = ()) -> Callable[..., Any]:
@@ -131,6 +133,35 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
+PARTS = ("space", "dataset", "relaxation", "weight_step", "arch_step", "discretizer", "oracle")
+SECTIONS = ("network", "data", "budget", "engine", "phases")
+
+
+def check_sections(settings: Mapping[str, Any]) -> None:
+    """Whether everything that a search needs is there, before its values are looked at.
+
+    Raises:
+        UserError: all that is not.
+    """
+    problems = [
+        f"{name}: got {settings.get(name)!r}; "
+        + (f"choose one, {name}=NAME" if name in PARTS else f"give {name}.KEY=VALUE")
+        for name in (*PARTS, *SECTIONS)
+        if not isinstance(settings.get(name), dict)
+    ]
+    for group in ("phases", "regularizer", "monitor"):
+        nodes = settings.get(group)
+        if isinstance(nodes, dict):
+            problems += [f"{group}.{k}: got {v!r}; give its class" for k, v in nodes.items() if not isinstance(v, dict)]
+        elif nodes and group != "phases":
+            problems.append(f"{group}: got {nodes!r}; choose with {group}=[NAME,NAME]")
+    plugins = settings.get("plugins")
+    if not isinstance(plugins, list) or not all(isinstance(name, str) and name for name in plugins):
+        problems.append(f"plugins: got {plugins!r}; give a list of packages, plugins=[NAME]")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
 @dataclass(frozen=True)
 class Engine:
     """How the loop runs.
@@ -173,15 +204,18 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     Raises:
         UserError: all problems of the config, one a line.
     """
+    check_sections(settings)
     problems = Problems()
-    plugins = list(settings["plugins"])
+    plugins, seed = settings["plugins"], settings.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        problems.lines.append(f"seed: got {seed!r}; give a whole number from 0 to 2^63 - 1")
+        seed = 0
     built: dict[str, Any] = {}
-    seed = settings["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        problems.lines.append(f"seed: got {seed!r}; give a whole number of 0 or more")
-    for name in ("space", "dataset", "relaxation", "weight_step", "arch_step", "discretizer"):
+    for name in PARTS:
         with problems.of(name):
             built[name] = build_part(settings[name], name, plugins)
+            if isinstance(built[name], Oracle):
+                built[name].check()
     for group in ("regularizer", "monitor", "phases"):
         built[group] = {}
         for name, node in (settings.get(group) or {}).items():
@@ -191,11 +225,6 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         with problems.of(name):
             check_arguments(options, settings[name], name)
             built[name] = options(**settings[name])
-    with problems.of("oracle"):
-        build_part(settings["oracle"], "oracle", plugins).check()
-    for name, builder in (("data", Classification), ("network", SuperNet)):
-        with problems.of(name):
-            check_arguments(builder, settings[name], name)
     device = torch.device("cpu")
     with problems.of("device"):
         device = choose_device(str(settings["device"]))
@@ -210,10 +239,14 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             if "discretizer" in built:
                 shape = (len(built["space"].edges), len(built["space"].operations))
                 built["discretizer"](torch.zeros(shape), built["space"])
-        with problems.of("network"), torch.device("meta"):  # sizes alone: nothing is computed
-            SuperNet(built["space"], **settings["network"])
-    if "dataset" in built and "data" in settings:
-        with problems.of("data"):
+    with problems.of("network"):
+        check_arguments(SuperNet, settings["network"], "network")
+        if "space" in built:
+            with torch.device("meta"):  # refuses sizes and unknown operations; nothing is computed
+                SuperNet(built["space"], **settings["network"])
+    with problems.of("data"):
+        check_arguments(Classification, settings["data"], "data")
+        if "dataset" in built:
             built["task"] = Classification(built["dataset"], **settings["data"], seed=seed, device=device)
     problems.stop()
 

@@ -24,8 +24,12 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         torch.save({"schema_version": SCHEMA_VERSION, **content}, temporary)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
+
+    Args:
+        path: the file.
+        option: what the user gave, for messages.
 
     Raises:
         UserError: no file, a truncated or foreign one, or one of another schema.
@@ -33,7 +37,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     run_dir = path.parent.parent
     if not path.is_file():
         raise UserError(
-            f"resume: {run_dir} holds no checkpoint (looked for {path}); "
+            f"{option}: {run_dir} holds no checkpoint (looked for {path}); "
             "give the folder of a run that got as far as its first checkpoint"
         )
     try:
@@ -41,12 +45,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         version = content["schema_version"]
     except Exception as error:  # torch raises a different type for every way a file can be broken
         raise UserError(
-            f"resume: {path} cannot be read: truncated, or no checkpoint of this program ({reason(error)}); "
+            f"{option}: {path} cannot be read: truncated, or no checkpoint of this program ({reason(error)}); "
             "put back an intact copy or start anew with darts search"
         ) from None
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"resume: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}; "
+            f"{option}: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}; "
             "resume it with the version that wrote it (see config.yaml and result.json)"
         )
     return content

@@ -113,7 +113,7 @@ def run(command: str, words: list[str]) -> int:
     if command == "derive":
         from darts.deriving import derive_command
 
-        return derive_command(settings)
+        return derive_command(settings, given)
     from darts.querying import query_command
 
     return query_command(settings, positional)
@@ -162,7 +162,7 @@ def sweep(command: str, overrides: list[str], own_configs: Path | None) -> int:
     config.explain(command, parsed, folders)
     roots = [override.value() for override in parsed if override.key_or_group == "run_dir"]
     root = Path(str(roots[0])) if roots else new_run_dir(command)
-    constant = [override.key_or_group for override in parsed if not override.is_sweep_override()]
+    constant = ["run_dir", *(override.key_or_group for override in parsed if not override.is_sweep_override())]
     excluded = ",".join(f"'{name}'" for name in constant)
     sys.argv = [
         "darts",
@@ -191,7 +191,7 @@ def sweep_job(config: Any) -> int:
     from omegaconf import OmegaConf
 
     from darts.config import load_plugins, one_budget, parse_overrides
-    from darts.searching import search_command
+    from darts.searching import INTERRUPTED, search_command
 
     hydra_config = HydraConfig.get()
     parsed = parse_overrides(list(hydra_config.overrides.task))
@@ -200,12 +200,16 @@ def sweep_job(config: Any) -> int:
     load_plugins(settings["plugins"])
     settings = one_budget({str(key): value for key, value in settings.items()}, parsed)
     name = hydra_config.job.override_dirname.replace("/", "_") or str(hydra_config.job.num)
-    folder = Path(hydra_config.sweep.dir) / name
+    folder = Path(settings["run_dir"]) / name
     print(f"--- {name}", file=sys.stderr)
     try:
-        return search_command(settings, {override.key_or_group for override in parsed}, folder)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
+        status = search_command(settings, {override.key_or_group for override in parsed}, folder)
+    except UserError as error:  # the other jobs run all the same; the sweep reports the first failure at its end
+        print(f"darts: {name}: {error}", file=sys.stderr)
+        raise UserError(f"{name} failed, see above") from None
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status
 
 
 def completion(words: list[str]) -> int:

@@ -83,7 +83,7 @@ def load_plugins(names: Iterable[str]) -> list[Path]:
     for name in names:
         try:
             module = importlib.import_module(name)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise UserError(
                 f"plugins: cannot import {name!r} ({error}); install the package, or put its folder on PYTHONPATH"
             ) from None
@@ -148,7 +148,8 @@ def one_budget(settings: dict[str, Any], parsed: Sequence[Override]) -> dict[str
     """A budget given on the command line takes the place of the one in the configs."""
     given = {override.key_or_group for override in parsed}
     budgets = {key.removeprefix("budget.") for key in given if key.startswith("budget.")}
-    if "budget" in settings and any(settings["budget"].get(name) is not None for name in budgets):
+    budget = settings.get("budget")
+    if isinstance(budget, dict) and any(budget.get(name) is not None for name in budgets):
         settings["budget"] |= {name: None for name in BUDGETS if name not in budgets}
     return settings
 

@@ -14,7 +14,7 @@ from darts.results import SearchResult
 from darts.searching import read_config
 
 
-def derive_command(settings: dict[str, Any]) -> int:
+def derive_command(settings: dict[str, Any], given: set[str]) -> int:
     """Print a cell string, and nothing else, on standard output.
 
     Raises:
@@ -23,11 +23,11 @@ def derive_command(settings: dict[str, Any]) -> int:
     if settings["run"] is None:
         raise UserError("run: darts derive needs a run folder; give run=RUN_DIR")
     folder = Path(settings["run"])
-    stored = read_config(folder)
+    stored = read_config(folder, "run")
     if (folder / "result.json").is_file():
         history = SearchResult.read(folder / "result.json").history
     else:
-        history = load_checkpoint(checkpoint_path(folder))["state"]["history"]
+        history = load_checkpoint(checkpoint_path(folder), "run").get("state", {}).get("history", [])
     if not history:
         raise UserError(f"run: {folder} has not finished an epoch yet; go on with darts search resume={folder}")
     record = history[-1]
@@ -36,12 +36,17 @@ def derive_command(settings: dict[str, Any]) -> int:
         if settings["epoch"] not in by_epoch:
             raise UserError(f"epoch: got {settings['epoch']}; {folder} has {min(by_epoch)} to {max(by_epoch)}")
         record = by_epoch[settings["epoch"]]
+    node = stored["discretizer"]
+    if "discretizer" in given:
+        node = settings["discretizer"]
+    elif isinstance(node, dict):  # single options change the run's own one
+        changed = {key.split(".")[1] for key in given if key.startswith("discretizer.")}
+        node = node | {key: settings["discretizer"][key] for key in changed}
     problems = Problems()
     parts: dict[str, Any] = {}
     for name in ("space", "relaxation", "discretizer"):
-        node = settings["discretizer"] if name == "discretizer" and settings.get("discretizer") else stored[name]
         with problems.of(name):
-            parts[name] = build_part(node, name, settings["plugins"])
+            parts[name] = build_part(node if name == "discretizer" else stored[name], name, settings["plugins"])
     problems.stop()
     params = {name: torch.tensor(value) for name, value in record["alphas"].items()}
     with problems.of("discretizer"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -40,6 +41,8 @@ def search_command(settings: dict[str, Any], given: set[str], run_dir: Path | No
         return resume_command(settings, given)
     if settings["extend"]:
         raise UserError("extend: it goes with resume=RUN_DIR; a new search takes its budget from budget.*")
+    if settings["run_dir"] == "":
+        raise UserError("run_dir: got an empty name; give a folder, or leave it out for outputs/search/DATE/TIME")
     chosen = run_dir or (Path(settings["run_dir"]) if settings["run_dir"] is not None else new_run_dir("search"))
     folder = make_run_dir(chosen)
     try:
@@ -89,6 +92,8 @@ def resume_command(settings: dict[str, Any], given: set[str]) -> int:
     if budget_given:
         search.change_budget(extend=settings["extend"])
         write_config(stored, folder)
+    if result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
+        os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
     print(f"resuming at step {search.state.step} of {search.state.planned_steps}", file=sys.stderr)
     return finish(search, stored, folder)
 
@@ -122,7 +127,7 @@ def finish(search: Search, settings: Mapping[str, Any], folder: Path) -> int:
     return 0
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, option: str = "resume") -> dict[str, Any]:
     """The settings of a run.
 
     Raises:
@@ -130,14 +135,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / "config.yaml"
     if not file.is_file():
-        raise UserError(f"resume: {folder} is no run folder (it holds no config.yaml); give one that darts search made")
+        raise UserError(
+            f"{option}: {folder} is no run folder (it holds no config.yaml); give one that darts search made"
+        )
     try:
         stored = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"resume: {file} cannot be read ({reason(error)})") from None
+        raise UserError(f"{option}: {file} cannot be read ({reason(error)})") from None
     needed = {"space", "network", "data", "budget", "engine", "seed", "relaxation", "discretizer"}
     if not isinstance(stored, dict) or not needed <= stored.keys():
-        raise UserError(f"resume: {file} is no config of darts search; give a folder that darts search made")
+        raise UserError(f"{option}: {file} is no config of darts search; give a folder that darts search made")
     return stored
 
 

@@ -179,7 +179,7 @@ class SearchCell(nn.Module):
             case "stacked":
                 self.stacked[f"{source}:{position}"].copy_to(operation, target - source - 1)  # type: ignore[operator]
             case "single":
-                operation.load_state_dict(self.single[f"{edge}:{position}"].state_dict(), strict=False)
+                operation.load_state_dict(self.single[f"{edge}:{position}"].state_dict())
 
     def reference(self) -> ReferenceCell:
         """The same cell in its plain form, with a copy of the weights."""

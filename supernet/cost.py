@@ -9,6 +9,7 @@ Shape suffixes: E edges, O operations.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,9 +59,10 @@ def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
         nonlocal flops
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        flops += output.numel() // output.shape[1] * weight.numel() // len(output)
+        outputs = output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1]
+        flops += output.numel() // outputs * weight.numel() // len(output)
 
-    module = module.to("meta")
+    module = copy.deepcopy(module).to("meta")
     handles = [m.register_forward_hook(add) for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     module(torch.empty(2, in_channels, image_size, image_size, device="meta"))
     for handle in handles:

@@ -58,12 +58,24 @@ class SearchSpace:
             ValueError: no cell string, an operation outside the space, or another number of nodes.
         """
         genotype = Genotype.parse(text, self.operations)
-        if genotype.num_nodes != self.num_nodes:
-            raise ValueError(f"cell {text!r}: got {genotype.num_nodes} nodes, the space has {self.num_nodes}")
+        self.check(genotype)
         return genotype
+
+    def check(self, genotype: Genotype) -> None:
+        """Refuse a cell that is not of this space.
+
+        Raises:
+            ValueError: another number of nodes, or an operation outside the space.
+        """
+        if genotype.num_nodes != self.num_nodes:
+            raise ValueError(f"cell '{genotype}': got {genotype.num_nodes} nodes, the space has {self.num_nodes}")
+        foreign = [name for name in genotype.operations if name not in self.operations]
+        if foreign:
+            raise ValueError(f"cell '{genotype}': unknown operation {foreign[0]!r}; allowed are {self.operations}")
 
     def index(self, genotype: Genotype) -> int:
         """Computed position of a cell; see `Genotype.index`. It is not the benchmark's own number."""
+        self.check(genotype)
         return genotype.index(self.operations)
 
     def genotype(self, index: int) -> Genotype:
@@ -76,6 +88,7 @@ class SearchSpace:
 
     def neighbours(self, genotype: Genotype) -> list[Genotype]:
         """All cells that differ in exactly one edge: E * (O - 1) of them."""
+        self.check(genotype)
         chosen = genotype.operations
         return [
             Genotype((*chosen[:edge], name, *chosen[edge + 1 :]))
@@ -97,6 +110,7 @@ class SearchSpace:
 
     def encode(self, genotype: Genotype) -> list[int]:
         """One-hot code, edge by edge: E * O zeros and ones."""
+        self.check(genotype)
         return [int(name == choice) for choice in genotype.operations for name in self.operations]
 
     def canonical_form(self, genotype: Genotype) -> str:
@@ -106,6 +120,7 @@ class SearchSpace:
         operation is none or its source reads exactly ``#``; the source's own text for skip_connect; else
         ``(source)@operation``. Zero terms stay, so this is not full functional equality.
         """
+        self.check(genotype)
         nodes = ["0"]
         chosen = iter(genotype.operations)
         for target in range(1, self.num_nodes):

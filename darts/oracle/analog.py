@@ -47,7 +47,9 @@ class AnalogOracle(Oracle):
         self.path = Path(path).expanduser() if path is not None else find_data()
 
     def check(self) -> None:
-        if self.path is None or not self.path.is_file():
+        if self.path is not None and not self.path.is_file():
+            raise UserError(f"oracle.path: there is no file {self.path}; leave it out to take the one that pip put")
+        if self.path is None:
             raise UserError(f"oracle: the analog table is not installed; {HINT}, or give oracle=csv oracle.path=FILE")
 
     def load(self) -> Table:

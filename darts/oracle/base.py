@@ -71,6 +71,8 @@ class Table:
         for column, values in columns.items():
             if values.shape != (self.space.size,) or np.isnan(values).any():
                 raise ValueError(f"table {name}: column {column} must hold {self.space.size} numbers")
+        if benchmark_index is not None and benchmark_index.shape != (self.space.size,):
+            raise ValueError(f"table {name}: the benchmark's numbers must be {self.space.size}")
         self.name, self.columns = name, dict(columns)
         self._benchmark_index = benchmark_index
         self._sorted: dict[Column, NDArray[np.float64]] = {}
@@ -155,7 +157,7 @@ def arranged(cells: Iterable[str], values: Mapping[str, Iterable[float]]) -> dic
     """
     space = Table.space
     positions = [space.index(space.parse(cell)) for cell in cells]
-    order = np.asarray(positions)
+    order = np.asarray(positions, dtype=np.int64)
     counts = np.bincount(order, minlength=space.size)
     if (counts != 1).any():
         place = int(np.flatnonzero(counts != 1)[0])

@@ -7,6 +7,7 @@ The file is a numpy archive without pickles: `name`, `columns` (DATASET/SPLIT/EP
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,22 @@ class NatsOracle(Oracle):
     def load(self) -> Table:
         self.check()
         try:
-            with np.load(self.path, allow_pickle=False) as content:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 columns = {}
                 for text, values in zip(content["columns"].tolist(), content["values"], strict=True):
                     dataset, split, epochs = text.split("/")
                     columns[Column(dataset, split, int(epochs))] = values.astype(np.float64)
                 return Table(str(content["name"]), columns, content["index"].astype(np.int64))
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OSError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise UserError(
                 f"oracle.path: {self.path} is no converted table ({error}); "
                 "make it with darts query import=OFFICIAL output=FILE.npz"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import bz2
 import collections
 import pickle
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -35,11 +36,32 @@ SOURCES = {
     ("imagenet16-120", "test"): ("ImageNet16-120", "x-test"),
 }
 SCHEDULES = {12: ("12", "less"), 200: ("200", "full")}
-ALLOWED = {
+
+
+class _DType:
+    """Stands in for numpy.dtype: a plain number type and its byte order."""
+
+    def __init__(self, code: str, *flags: Any) -> None:
+        if code not in ("f8", "f4", "i8", "i4"):
+            raise pickle.UnpicklingError(f"it asks for numbers of type {code!r}, which is not allowed")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+def _scalar(dtype: _DType, data: bytes) -> float:
+    """Stands in for numpy's scalar: one number from its bytes (numpy's own would follow forged pointers)."""
+    if not isinstance(dtype, _DType) or not isinstance(data, bytes):
+        raise pickle.UnpicklingError("it holds a number that is none")
+    return float(np.frombuffer(data, np.dtype(dtype.order + dtype.code))[0])
+
+
+ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy._core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
+    ("numpy", "dtype"): _DType,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
 }
 
 
@@ -84,11 +106,12 @@ class _Streaming(_PurePython):  # type: ignore[misc]
         if isinstance(record, dict) and record.keys() == {"full", "less"}:
             self.take(record)
             record.clear()
-            # what is shared between records are short names and classes; all else would only fill the memory
+            # records share short names, classes and number types; the rest would only fill the memory
             self.memo = {
                 place: value
                 for place, value in self.memo.items()
-                if (isinstance(value, str) and "@" not in value) or callable(value) or value is record
+                if not isinstance(value, dict | list | tuple | bytes | float)
+                and not (isinstance(value, str) and "@" in value)
             }
 
     dispatch = {**_PurePython.dispatch, pickle.SETITEMS[0]: load_setitems}
@@ -131,13 +154,15 @@ def read_official(path: Path, progress: Progress = lambda done, total: None) -> 
         else:
             raise UserError(f"import: there is no file or folder {path}")
         ordered = arranged(cells, {**values, "index": numbers})
-    except (pickle.UnpicklingError, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        index = ordered.pop("index").astype(np.int64)
+        return Table(name, {column: ordered[str(column)] for column in columns}, index), index
+    except (
+        pickle.UnpicklingError, struct.error, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError
+    ) as error:  # fmt: skip
         raise UserError(
             f"import: {path} is neither NATS-tss-v1_0-3ffb9-simple nor NAS-Bench-201-v1_1-096897.pth: "
             f"{type(error).__name__}: {error}"
         ) from None
-    index = ordered.pop("index").astype(np.int64)
-    return Table(name, {column: ordered[str(column)] for column in columns}), index
 
 
 def _folder_records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -162,6 +187,8 @@ def _accuracy(record: dict[str, Any], column: Column) -> float:
     """Mean over seeds of the accuracy (%) after the last epoch of a schedule."""
     assert column.epochs is not None
     dataset, judged_on = SOURCES[column.dataset, column.split]
-    schedule = next(record[key] for key in SCHEDULES[column.epochs] if key in record)
+    schedule = next((record[key] for key in SCHEDULES[column.epochs] if key in record), None)
+    if schedule is None:
+        raise ValueError(f"a record lacks the schedule of {column.epochs} epochs")
     runs = [schedule["all_results"][dataset, seed] for seed in schedule["dataset_seed"][dataset]]
     return float(np.mean([run["eval_acc1es"][f"{judged_on}@{run['epochs'] - 1}"] for run in runs]))

@@ -31,4 +31,6 @@ class Softmax(Relaxation):
         return [EdgeWeights.dense(self.expected(params))]
 
     def expected(self, params: Parameters) -> Tensor:
-        return torch.softmax(params["alpha_EO"] / self.temperature, dim=-1)
+        alpha_EO = params["alpha_EO"]
+        shifted_EO = alpha_EO - alpha_EO.detach().amax(dim=-1, keepdim=True)  # before dividing, which may overflow
+        return torch.softmax(shifted_EO / self.temperature, dim=-1)

@@ -57,102 +57,59 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
     [
         # wrong types
         ("weight_step.lr=abc", "weight_step.lr"),
-        ("weight_step.nesterov=3", "weight_step.nesterov"),
-        ("weight_step.momentum=null", "weight_step.momentum"),
-        ("arch_step.betas=x", "arch_step.betas"),
         ("arch_step.betas=[a,b]", "arch_step.betas"),
         ("relaxation.temperature=hot", "relaxation.temperature"),
         ("space.operations=5", "space.operations"),
-        ("space.num_nodes=x", "space.num_nodes"),
         ("network.channels=x", "network.channels"),
-        ("network.channels=2.5", "network.channels"),
-        ("network.cells=null", "network.cells"),
-        ("network.batch_norm=layer", "network.batch_norm"),
         ("+network.depth=3", "network.depth"),
         ("data.split=half", "data.split"),
-        ("data.batch_size=1.5", "data.batch_size"),
         ("data.batch_size=null", "data.batch_size"),
-        ("dataset.images=many", "dataset.images"),
-        ("dataset.flip=2", "dataset.flip"),
         ("discretizer.exclude=none", "discretizer.exclude"),
-        ("phases.bilevel.share=x", "phases.bilevel.share"),
         ("phases.bilevel=null", "phases.bilevel"),
         ("engine.threads=x", "engine.threads"),
-        ("engine.deterministic=5", "engine.deterministic"),
         ("budget.steps=1.5", "budget.steps"),
-        ("budget.steps=true", "budget.steps"),
-        ("budget.steps=ten", "budget.steps"),
         ("plugins=null", "plugins"),
-        ("plugins=['']", "plugins"),
         ("seed=1.5", "seed"),
-        ("seed=x", "seed"),
         ("seed=null", "seed"),
-        ("seed=true", "seed"),
-        ("seed=[0,1]", "seed"),
         # a section that is no section
         ("network=null", "network"),
-        ("network=5", "network"),
         ("data=null", "data"),
-        ("engine=null", "engine"),
         ("budget=null", "budget"),
-        ("budget=5", "budget"),
         ("phases=5", "phases"),
-        ("phases=null", "phases"),
         ("~seed", "seed"),
-        ("~network", "network"),
         ("~relaxation", "relaxation"),
         # sizes and ranges
         ("seed=-1", "seed"),
         ("seed=99999999999999999999", "seed"),
         ("network.channels=0", "network.channels"),
-        ("network.channels=-2", "network.channels"),
         ("network.cells=0", "network.cells"),
         ("space.num_nodes=1", "space.num_nodes"),
-        ("space.num_nodes=-4", "space.num_nodes"),
         ("space.operations=[]", "space.operations"),
-        ("space.operations=[none,none]", "space.operations"),
         ("space.operations=[none,maxpool]", "maxpool"),
         ("dataset.images=0", "dataset.images"),
-        ("dataset.images=-5", "dataset.images"),
         ("dataset.image_size=0", "dataset.image_size"),
-        ("dataset.image_size=-8", "dataset.image_size"),
-        ("dataset.crop_padding=-1", "dataset.crop_padding"),
-        ("dataset.channels=0", "dataset.channels"),
         ("data.split=0", "data.split"),
         ("data.split=1", "data.split"),
         ("data.split=1.5", "data.split"),
-        ("data.split=-0.5", "data.split"),
         ("data.split=nan", "data.split"),
-        ("data.split=0.0001", "data.split"),
         ("data.batch_size=0", "data.batch_size"),
-        ("data.batch_size=-4", "data.batch_size"),
         ("data.batch_size=129", "data.batch_size"),
         ("weight_step.lr=-1", "weight_step.lr"),
-        ("weight_step.lr=nan", "weight_step.lr"),
         ("weight_step.momentum=2", "weight_step.momentum"),
-        ("weight_step.weight_decay=-1", "weight_step.weight_decay"),
-        ("weight_step.grad_clip=0", "weight_step.grad_clip"),
         ("arch_step.lr=0", "arch_step.lr"),
-        ("arch_step.betas=[1,2]", "arch_step.betas"),
         ("relaxation.temperature=0", "relaxation.temperature"),
-        ("relaxation.init_scale=-1", "relaxation.init_scale"),
         ("phases.bilevel.share=-1", "phases.bilevel.share"),
         ("phases.bilevel.share=0", "phases"),
         ("engine.threads=0", "engine.threads"),
-        ("engine.order=both", "engine.order"),
         ("engine.checkpoint_minutes=-1", "engine.checkpoint_minutes"),
         ("discretizer.exclude=[max]", "discretizer.exclude"),
         # budgets: none, two, too small
         ("budget.epochs=2", "budget"),
         ("budget.steps=0", "budget.steps"),
-        ("budget.steps=-3", "budget.steps"),
         ("device=gpu", "device"),
-        ("device=cuda:99", "device"),
         ("device=meta", "device"),
-        ("device=null", "device"),
         ("extend=true", "extend"),
         ("oracle=csv", "oracle.path"),
-        ("oracle=nats", "oracle.path"),
     ],
 )
 def test_a_wrong_value_ends_with_a_message_that_names_the_option(
@@ -250,14 +207,13 @@ def test_a_mistake_leaves_the_other_files_of_a_folder_alone(refused: Refused, tm
     )
 
 
-@pytest.mark.parametrize("rate", ["1e30", "1e38"])
 def test_a_loss_that_is_not_finite_stops_at_once_and_keeps_the_last_good_checkpoint(
-    rate: str, refused: Refused, tmp_path: Path
+    refused: Refused, tmp_path: Path
 ) -> None:
     import torch
 
     folder = tmp_path / "run"
-    words = ["engine.checkpoint_minutes=0", "budget.steps=50", f"weight_step.lr={rate}", f"run_dir={folder}"]
+    words = ["engine.checkpoint_minutes=0", "budget.steps=50", "weight_step.lr=1e30", f"run_dir={folder}"]
     message = refused("search", *TINY, *words)
     assert "weight_step.lr" in message
     assert "step" in message
@@ -283,18 +239,12 @@ def with_config(source: Path, folder: Path, change: Callable[[dict[str, Any]], N
 
 TARGETS = [
     "os.system",
-    "posix.system",
     "subprocess.Popen",
     "builtins.eval",
     "darts.paths.os.system",
-    "darts.paths.tempfile.os.popen",
-    "darts.cli.sys.modules",
     "darts.cli.main",
-    "darts.build.instantiate",
     "supernet.cell.torch.load",
-    "supernet.operations.nn.Module",
     "hydra.utils.instantiate",
-    "dartsx.Thing",
     "darts",
     "",
 ]
@@ -304,7 +254,7 @@ TARGETS = [
     ("part", "target"),
     [
         *(("relaxation", target) for target in TARGETS),
-        *((part, "os.system") for part in ("discretizer", "phases.bilevel", "monitor.x", "regularizer.x", "oracle")),
+        *((part, "os.system") for part in ("phases.bilevel", "monitor.x", "oracle")),
     ],
 )
 def test_a_target_outside_the_allowed_packages_is_refused_and_nothing_is_executed(
@@ -328,7 +278,7 @@ def test_a_target_outside_the_allowed_packages_is_refused_and_nothing_is_execute
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("key", ["temperature", "init_scale", "_partial_", "_args_", "_recursive_", "other"])
+@pytest.mark.parametrize("key", ["temperature", "_partial_", "_args_", "_recursive_"])
 def test_a_target_hidden_in_an_argument_is_not_executed(
     key: str, finished: Path, refused: Refused, tmp_path: Path
 ) -> None:

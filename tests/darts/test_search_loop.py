@@ -244,7 +244,7 @@ def test_a_search_runs_outside_the_main_thread() -> None:
 
 VARIANTS = {
     "first order": (),
-    "unrolled, running statistics": ("arch_step=unrolled", "network.batch_norm=running", "seed=3", "space.num_nodes=3"),
+    "unrolled, running statistics": ("arch_step=unrolled", "network.batch_norm=running", "seed=3"),
     "warm-up, weights first": ("phases.warm_up.share=1", "engine.order=weights_first", "weight_step.grad_clip=1"),
 }
 
@@ -452,15 +452,15 @@ def test_the_plan_for_seconds_hangs_on_the_speed_and_touches_nothing() -> None:
 
 def test_the_clock_is_a_hard_stop() -> None:
     monitor = Recorder()
-    search = make(None, "budget.seconds=0.3", monitors=(monitor,))
-    search.state.planned_steps = 10**6  # a plan that was far too hopeful
+    search = make(None, "budget.seconds=0.2", monitors=(monitor,))
+    search.state.planned_steps = 500  # a plan that was far too hopeful
     result = search.run()
     assert result.stopped_by == "seconds"
-    assert (result.planned_steps, result.steps) == (10**6, search.state.step)
-    assert 0 < result.steps < 10**4
+    assert (result.planned_steps, result.steps) == (500, search.state.step)
+    assert 0 < result.steps < 500
     assert result.history[-1]["step"] == result.steps, "what was reached is evaluated"
     assert monitor.told[-1] == ("end", result.steps)
-    assert 0.3 <= result.seconds["total"] < 20
+    assert 0.2 <= result.seconds["total"] < 20
 
 
 def test_plan_comes_before_the_run_and_stays_in_the_checkpoint(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import random
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supernet.genotype import Genotype
 from supernet.search_space import SearchSpace
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are noisy
 
 BENCHMARK = SearchSpace()
 MANY = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "max_pool_3x3", "dil_conv_5x5"]
@@ -95,6 +97,7 @@ def test_canonical_form_by_hand(cell: str, form: str) -> None:
 # --- Moves
 
 
+@unhurried
 @given(spaces_and_cells())
 def test_neighbours_are_all_cells_at_distance_one(case: tuple[SearchSpace, list[Genotype]]) -> None:
     space, [cell] = case
@@ -119,6 +122,7 @@ def test_neighbours_equal_a_brute_force_search() -> None:
         assert set(space.neighbours(cell)) == expected
 
 
+@unhurried
 @given(spaces_and_cells(), randoms)
 def test_a_mutation_changes_exactly_one_edge(case: tuple[SearchSpace, list[Genotype]], rng: random.Random) -> None:
     space, [cell] = case
@@ -129,6 +133,7 @@ def test_a_mutation_changes_exactly_one_edge(case: tuple[SearchSpace, list[Genot
     assert cell.operations == before
 
 
+@unhurried
 @given(spaces_and_cells(cells=2), randoms)
 def test_a_crossover_takes_each_edge_from_a_parent(
     case: tuple[SearchSpace, list[Genotype]], rng: random.Random
@@ -139,6 +144,7 @@ def test_a_crossover_takes_each_edge_from_a_parent(
     assert space.crossover(first, first, rng) == first
 
 
+@unhurried
 @given(st.one_of(st.just(BENCHMARK), spaces), st.integers(0, 2**32))
 def test_a_sample_is_a_cell_of_the_space_and_repeats_with_its_seed(space: SearchSpace, seed: int) -> None:
     cells = [space.sample(random.Random(seed)) for _ in range(2)]
@@ -178,6 +184,7 @@ def test_moves_are_uniform() -> None:
     assert_uniform(Counter(space.crossover(first, second, rng) for _ in range(3200)), 8)
 
 
+@unhurried
 @given(spaces_and_cells(cells=2))
 def test_the_code_is_one_hot_and_keeps_distances(case: tuple[SearchSpace, list[Genotype]]) -> None:
     space, cells = case
