@@ -160,8 +160,8 @@ def sweep(command: str, overrides: list[str], own_configs: Path | None) -> int:
     parsed = config.parse_overrides(overrides)
     folders = config.config_folders(parsed, own_configs)
     config.explain(command, parsed, folders)
-    roots = [override.value() for override in parsed if override.key_or_group == "run_dir"]
-    root = Path(str(roots[0])) if roots else new_run_dir(command)
+    roots = [word for word in overrides if word.startswith("run_dir=")]
+    root = roots[-1] if roots else config.quoted(f"run_dir={new_run_dir(command)}")
     constant = ["run_dir", *(override.key_or_group for override in parsed if not override.is_sweep_override())]
     excluded = ",".join(f"'{name}'" for name in constant)
     sys.argv = [
@@ -169,8 +169,8 @@ def sweep(command: str, overrides: list[str], own_configs: Path | None) -> int:
         "--multirun",
         *[override for override in overrides if not override.startswith("run_dir=")],
         *config.search_path_override(folders[1:]),
-        config.quoted(f"run_dir={root}"),
-        config.quoted(f"hydra.sweep.path={root}").replace("hydra.sweep.path", "hydra.sweep.dir"),
+        root,
+        root.replace("run_dir=", "hydra.sweep.dir=", 1),
         "hydra.output_subdir=null",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",

@@ -80,22 +80,20 @@ def resume_command(settings: dict[str, Any], given: set[str]) -> int:
             f"resume: {folder} holds no checkpoint ({checkpoint_path(folder)}); "
             "give the folder of a run that got as far as its first checkpoint, or start anew"
         )
-    for key in RESUMABLE:
-        if key == "plugins" or any(name.split(".")[0] == key for name in given):
-            stored[key] = settings[key]
-    search = build_search(stored, folder)
+    changed = {key: settings[key] for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
+    now_settings = stored | {"plugins": settings["plugins"]} | changed
+    search = build_search(now_settings, folder)
     now = environment(search.state.device)
     content = search.resume(now)
-    changed = differences(content["environment"], now)
-    if changed:
-        print(f"note: not the same bits as an uninterrupted run ({'; '.join(changed)})", file=sys.stderr)
+    if other := differences(content["environment"], now):
+        print(f"note: not the same bits as an uninterrupted run ({'; '.join(other)})", file=sys.stderr)
     if budget_given:
         search.change_budget(extend=settings["extend"])
-        write_config(stored, folder)
+        write_config(stored | {"budget": settings["budget"]}, folder)
     if result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
         os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
     print(f"resuming at step {search.state.step} of {search.state.planned_steps}", file=sys.stderr)
-    return finish(search, stored, folder)
+    return finish(search, now_settings, folder)
 
 
 def finish(search: Search, settings: Mapping[str, Any], folder: Path) -> int:

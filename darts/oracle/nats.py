@@ -54,6 +54,7 @@ class NatsOracle(Oracle):
             EOFError,
             zipfile.BadZipFile,
             zlib.error,
+            RuntimeError,
         ) as error:
             raise UserError(
                 f"oracle.path: {self.path} is no converted table ({error}); "
