@@ -59,7 +59,8 @@ def test_the_walk_sees_imports_at_the_top_inside_functions_and_relative(tmp_path
     MODULES["darts.probe.mine"] = tmp_path / "mine.py"
     try:
         MODULES["darts.probe.mine"].write_text(
-            "import a.b\nfrom .. import config\nfrom . import base\ndef f():\n    from c import d\n    __import__('e')\n"
+            "import a.b\nfrom .. import config\nfrom . import base\n"
+            "def f():\n    from c import d\n    __import__('e')\n"
         )
         assert {"a.b", "darts.config", "darts.probe.base", "c.d", "e"} <= imports_of("darts.probe.mine")
     finally:

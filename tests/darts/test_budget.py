@@ -20,7 +20,7 @@ def test_each_limit_as_steps() -> None:
     """10 steps an epoch, 128 images and half a second a step."""
     assert Budget(steps=7).steps_for(10, lambda steps: 128 * steps, None) == 7
     assert Budget(epochs=3).steps_for(10, lambda steps: 128 * steps, None) == 30
-    assert Budget(images=1000).steps_for(10, lambda steps: 128 * steps, None) == 7  # 896 images; an eighth step would pass 1,024
+    assert Budget(images=1000).steps_for(10, lambda steps: 128 * steps, None) == 7  # 896 images
     assert Budget(images=1024).steps_for(10, lambda steps: 128 * steps, None) == 8
     assert Budget(seconds=30).steps_for(10, lambda steps: 128 * steps, 0.5) == 60
     assert Budget(seconds=0.01).steps_for(10, lambda steps: 128 * steps, 0.5) == 1, "at least one"
