@@ -45,6 +45,7 @@ class Classification:
                 f"{self.sizes[1]} to the architecture; give at most {min(self.sizes)}"
             )
         self.normalize = Normalizer(images, device)
+        self.evaluation_order = torch.randperm(self.sizes[1], generator=make_generator(seed, "evaluation"))
         self.train, self.valid = (
             BatchStream(
                 images.images_NCHW[part].to(device),
@@ -63,15 +64,15 @@ class Classification:
         return self.train.batches
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """The architecture part once, in order, without augmentation.
+        """The architecture part once, in an order that is mixed but always the same, without augmentation.
 
-        Sizes of the batches differ by at most one: with batch statistics a small rest would be judged differently.
+        With batch statistics a batch of one class, as folders are sorted, or a small rest would be judged by
+        statistics that training never sees. So the order is shuffled and sizes differ by at most one.
         """
         stream = self.valid
         count = max(1, round(len(stream.labels_N) / self.batch_size))
-        for chosen in torch.arange(len(stream.labels_N)).tensor_split(count):
-            span = slice(int(chosen[0]), int(chosen[-1]) + 1)
-            yield self.normalize(stream.images_NCHW[span]), stream.labels_N[span]
+        for chosen in self.evaluation_order.to(stream.labels_N.device).tensor_split(count):
+            yield self.normalize(stream.images_NCHW[chosen]), stream.labels_N[chosen]
 
     @staticmethod
     def loss(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
