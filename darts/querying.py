@@ -86,7 +86,12 @@ def as_lines(answer: dict[str, Any]) -> list[str]:
     lines = [
         ("cell", answer["cell"]),
         ("index", f"{answer['index']}"),
-        ("benchmark index", "unknown to this table" if benchmark is None else f"{benchmark}"),
+        (
+            "benchmark index",
+            ("unknown to this table" if answer["table"] else "unknown (no table)")
+            if benchmark is None
+            else f"{benchmark}",
+        ),
         ("canonical form", answer["canonical"]),
         ("parameters", f"{answer['params']:,}  ({answer['network_size']})"),
         ("FLOPs", f"{answer['flops'] / 1e6:.2f} M multiply-adds"),

@@ -69,7 +69,7 @@ class Table:
         benchmark_index: NDArray[np.int64] | None = None,
     ) -> None:
         for column, values in columns.items():
-            if values.shape != (self.space.size,) or np.isnan(values).any():
+            if values.shape != (self.space.size,) or not np.isfinite(values).all():
                 raise ValueError(f"table {name}: column {column} must hold {self.space.size} numbers")
         if benchmark_index is not None and benchmark_index.shape != (self.space.size,):
             raise ValueError(f"table {name}: the benchmark's numbers must be {self.space.size}")
