@@ -20,7 +20,7 @@ CONFIGS = ROOT / "configs"
 PRIMARY = sorted(CONFIGS.glob("*.yaml"))
 CHOICES = sorted(CONFIGS.glob("*/**/*.yaml"))
 TINY = ["dataset=fake", "network.channels=2", "network.cells=1", "data.batch_size=16", "monitor=[]", "oracle=none"]
-# /work/shared/field-notes.md, section 3: "Common" and a row a method.
+# The published settings: "Common" and a row a method.
 COMMON: dict[str, Any] = {
     "network.channels": 16,
     "network.cells": 5,

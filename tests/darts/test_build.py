@@ -58,22 +58,17 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
         # wrong types
         ("weight_step.lr=abc", "weight_step.lr"),
         ("arch_step.betas=[a,b]", "arch_step.betas"),
-        ("relaxation.temperature=hot", "relaxation.temperature"),
-        ("space.operations=5", "space.operations"),
         ("network.channels=x", "network.channels"),
         ("+network.depth=3", "network.depth"),
         ("data.split=half", "data.split"),
         ("data.batch_size=null", "data.batch_size"),
         ("discretizer.exclude=none", "discretizer.exclude"),
         ("phases.bilevel=null", "phases.bilevel"),
-        ("engine.threads=x", "engine.threads"),
         ("budget.steps=1.5", "budget.steps"),
         ("plugins=null", "plugins"),
         ("seed=1.5", "seed"),
         ("seed=null", "seed"),
         # a section that is no section
-        ("network=null", "network"),
-        ("data=null", "data"),
         ("budget=null", "budget"),
         ("phases=5", "phases"),
         ("~seed", "seed"),
@@ -86,7 +81,6 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
         ("space.num_nodes=1", "space.num_nodes"),
         ("space.operations=[]", "space.operations"),
         ("space.operations=[none,maxpool]", "maxpool"),
-        ("dataset.images=0", "dataset.images"),
         ("dataset.image_size=0", "dataset.image_size"),
         ("data.split=0", "data.split"),
         ("data.split=1", "data.split"),
@@ -244,6 +238,7 @@ TARGETS = [
     "darts.paths.os.system",
     "darts.cli.main",
     "supernet.cell.torch.load",
+    "supernet.operations.nn.Module",
     "hydra.utils.instantiate",
     "darts",
     "",
@@ -271,9 +266,9 @@ def test_a_target_outside_the_allowed_packages_is_refused_and_nothing_is_execute
     folder = with_config(finished, tmp_path / "run", poison)
     before = contents(folder)
     message = refused("search", f"resume={folder}")
-    assert part in message
-    if part in ("space", "relaxation", "discretizer"):
-        assert part in refused("derive", f"run={folder}")
+    assert f"{part}._target_: {target!r}" in message
+    if part == "relaxation":
+        assert f"{part}._target_: {target!r}" in refused("derive", f"run={folder}")
     assert contents(folder) == before
     assert not marker.exists()
 

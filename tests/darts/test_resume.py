@@ -115,7 +115,7 @@ def stop(root: Path, signals: dict[str, int]) -> Stopped:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     """A run that was killed and one that got Ctrl-C, both in the middle of their second epoch."""
-    return stop(tmp_path_factory.mktemp("stopped (é) = a, b"), SIGNALS)
+    return stop(tmp_path_factory.mktemp("it's stopped (é) = $a, b"), SIGNALS)
 
 
 def test_one_seed_gives_one_result_in_two_processes(runs: Path) -> None:
@@ -166,8 +166,7 @@ def check_message(folder: Path, status: int, errors: str) -> None:
     assert "Traceback" not in errors
     command = next(line for line in errors.splitlines() if "resume=" in line)
     words = shlex.split(command[command.index("darts search") :])
-    assert words[:2] == ["darts", "search"]
-    assert words[2].removeprefix("resume=").strip("'\"") == str(folder)
+    assert words == ["darts", "search", f"resume={folder}"], "the shell reads it as it was meant"
     assert f"step {checkpoint_of(folder)['step']}" in errors
 
 
@@ -383,13 +382,13 @@ def test_a_budget_of_seconds_is_repeated_by_its_planned_steps(tmp_path: Path) ->
     words = ["search", *TINY, "space.num_nodes=2", "seed=5"]
     for attempt in range(5):  # a machine that slows down ends at the clock, before the planned steps
         timed = tmp_path / f"timed {attempt}"
-        assert main([*words, "budget.seconds=1.5", f"run_dir={timed}"]) == 0
+        assert main([*words, "budget.seconds=1", f"run_dir={timed}"]) == 0
         result = result_of(timed)
         assert result["stopped_by"] in ("steps", "seconds")
         if result["stopped_by"] == "steps":
             break
     assert result["steps"] == result["planned_steps"] > 3
-    assert result["seconds"]["total"] < 3
+    assert result["seconds"]["total"] < 2.5
     assert main([*words, f"budget.steps={result['planned_steps']}", f"run_dir={tmp_path / 'counted'}"]) == 0
     assert repeatable(timed) == repeatable(tmp_path / "counted")
 
