@@ -10,6 +10,7 @@ import torch
 from darts.build import Problems, build_part
 from darts.checkpoint import checkpoint_path, load_checkpoint
 from darts.errors import UserError
+from darts.paths import resuming
 from darts.results import SearchResult
 from darts.searching import read_config
 
@@ -29,7 +30,7 @@ def derive_command(settings: dict[str, Any], given: set[str]) -> int:
     else:
         history = load_checkpoint(checkpoint_path(folder), "run").get("state", {}).get("history", [])
     if not history:
-        raise UserError(f"run: {folder} has not finished an epoch yet; go on with darts search resume={folder}")
+        raise UserError(f"run: {folder} has not finished an epoch yet; go on with: {resuming(folder)}")
     record = history[-1]
     if settings["epoch"] is not None:
         by_epoch = {record["epoch"]: record for record in history}

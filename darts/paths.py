@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def resuming(run_dir: Path) -> str:
+    """What to type, in any shell, to go on with a run."""
+    return shlex.join(["darts", "search", f"resume={run_dir}"])
+
+
 def make_run_dir(path: Path) -> Path:
     """Create a run folder.
 
@@ -47,9 +53,7 @@ def make_run_dir(path: Path) -> Path:
         UserError: it holds a run already, or cannot be written.
     """
     if (path / "config.yaml").exists() or (path / "result.json").exists():
-        raise UserError(
-            f"run_dir: {path} already holds a run; choose another folder, or continue that run with resume={path}"
-        )
+        raise UserError(f"run_dir: {path} already holds a run; choose another folder, or go on: {resuming(path)}")
     try:
         path.mkdir(parents=True, exist_ok=True)
         for name in ("checkpoints", "tensorboard", "figures", "exports"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from darts.errors import UserError
-from darts.paths import write_text
+from darts.paths import resuming, write_text
 
 SCHEMA_VERSION = 1
 
@@ -72,9 +72,7 @@ class SearchResult:
             UserError: no such file, or no result of this schema.
         """
         if not path.is_file():
-            raise UserError(
-                f"run: {path.parent} holds no result.json; finish it with darts search resume={path.parent}"
-            )
+            raise UserError(f"run: {path.parent} holds no result.json; finish it with: {resuming(path.parent)}")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             version = content.get("schema_version")

@@ -18,6 +18,7 @@ from darts.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from darts.discretizers.base import Discretizer
 from darts.errors import UserError, reason
 from darts.monitors.base import Monitor
+from darts.paths import resuming
 from darts.phases import Phase, Schedule, Steps
 from darts.results import SearchResult
 from darts.signals import StopRequest
@@ -266,7 +267,7 @@ class Search:
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             raise UserError(
                 f"run_dir: cannot write the checkpoint of step {state.step} ({reason(error)}); the one of "
-                f"step {self.checkpointed_step} is kept. Free some space, then darts search resume='{self.run_dir}'"
+                f"step {self.checkpointed_step} is kept. Free some space, then {resuming(self.run_dir)}"
             ) from None
         self.checkpointed_step = state.step
 

@@ -16,7 +16,7 @@ from darts.checkpoint import checkpoint_path
 from darts.errors import UserError, reason
 from darts.figures import draw_all
 from darts.oracle.base import Table
-from darts.paths import make_run_dir, write_text
+from darts.paths import make_run_dir, resuming, write_text
 from darts.report import print_result
 from darts.results import SearchResult
 from darts.search_loop import Interrupted, Search
@@ -102,8 +102,7 @@ def finish(search: Search, settings: Mapping[str, Any], folder: Path) -> int:
         result = search.run()
     except Interrupted:
         print(
-            f"interrupted at step {search.state.step} of {search.state.planned_steps}; "
-            f"go on with: darts search resume='{folder}'",
+            f"interrupted at step {search.state.step} of {search.state.planned_steps}; go on with: {resuming(folder)}",
             file=sys.stderr,
         )
         return INTERRUPTED
