@@ -18,7 +18,7 @@ ALONE = """
 import sys
 from pathlib import Path
 checkout, target = Path(sys.argv[1]), Path(sys.argv[2])
-sys.path = [str(target)] + [path for path in sys.path if path and checkout not in (Path(path), *Path(path).parents)]
+sys.path = [str(target)] + [path for path in sys.path if path and Path(path) != checkout]
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
 import darts, darts.paths, supernet
 for module in (darts, supernet):
