@@ -1,18 +1,22 @@
 """The search cell used in training: the mathematics of `mixed_op.py`, evaluated one source node at a time.
 
 All edges that leave a node share its value. So a node is passed through one ReLU, one pooling and one stacked
-convolution a kernel size, whose output channels hold those of all its edges, target by target; the edge weights
-are folded into the scale of the normalisation. Operations that cannot be stacked stay modules, one an edge.
+convolution a kernel size, whose output channels hold those of all its edges, target by target: `supernet.leaving`.
+Operations that cannot be stacked stay modules, one an edge.
 
 Shape suffixes: B batch, C channels, H height, W width, T targets of one source node, E edges, O operations.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.fast_leaving import leaving
+from supernet.leaving import Conv, ConvInputs, Plan
 from supernet.mixed_op import ReferenceCell
 from supernet.norm import NormFactory
 from supernet.operations import BUILT_IN, AvgPool3x3, ReLUConvBN, Zero, build_operation
@@ -41,7 +45,7 @@ class StackedConvBN(nn.Module):
         convolution, norm = template.convolution, template.norm
         assert norm.momentum is not None
         self.num_targets, self.channels = num_targets, convolution.out_channels
-        self.padding, self.eps, self.momentum = convolution.padding, norm.eps, norm.momentum
+        self.kernel_size, self.eps, self.momentum = template.kernel_size, norm.eps, norm.momentum
         self.weight = nn.Parameter(torch.empty(num_targets * self.channels, *convolution.weight.shape[1:]))
         tracked = norm.track_running_stats
         self.register_buffer("running_mean", torch.zeros(num_targets * self.channels) if tracked else None)
@@ -63,31 +67,44 @@ class StackedConvBN(nn.Module):
                 if mine is not None and theirs is not None:
                     theirs.copy_(mine[rows])
 
-    def forward(self, relu_BCHW: Tensor, weights_T: Tensor, targets: list[int]) -> Tensor:
-        """Weighted, normalised convolutions (B, T, C, H, W) of the chosen edges.
-
-        Args:
-            relu_BCHW: the source node after ReLU.
-            weights_T: an edge weight for each of `targets`.
-            targets: which of the stacked edges to compute, ascending.
-        """
-        rows = None
+    def prepare(self, targets: tuple[int, ...], channels: int, weights_T: Tensor) -> ConvInputs:
+        """The tensors of the chosen edges, of their first `channels` channels."""
         weight: Tensor = self.weight
-        mean, var = self.running_mean, self.running_var
-        if len(targets) < self.num_targets:
-            steps = torch.arange(self.channels, device=weight.device)
-            rows = torch.cat([target * self.channels + steps for target in targets])
-            weight = weight[rows]
-            mean, var = (None if mean is None else mean[rows], None if var is None else var[rows])
-        out = F.conv2d(relu_BCHW, weight, padding=self.padding)
-        use_batch = self.training or mean is None
-        scale = weights_T.repeat_interleave(self.channels)
-        out = F.batch_norm(out, mean, var, scale, None, use_batch, self.momentum, self.eps)
-        if rows is not None and self.training:
-            for whole, part in ((self.running_mean, mean), (self.running_var, var)):
-                if whole is not None and part is not None:
-                    whole[rows] = part
-        return out.unflatten(1, (len(targets), self.channels))
+        mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
+        if (index_S := self._index(targets, channels)) is not None:
+            weight = weight[index_S, :channels]
+            mean, var = (None if mean is None else mean[index_S], None if var is None else var[index_S])
+        return ConvInputs(weight, weights_T, mean, var)
+
+    def track(self, targets: tuple[int, ...], channels: int, pixels: int, mean: Tensor, var: Tensor) -> None:
+        """Move the running statistics of the chosen edges towards those of a batch (as nn.BatchNorm2d does)."""
+        if self.running_mean is None or self.running_var is None or not self.training:
+            return
+        index_S = self._index(targets, channels)
+        unbiased = var * (pixels / max(1, pixels - 1))
+        for running, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+            if index_S is None:
+                running.lerp_(value.to(running), self.momentum)
+            else:
+                running[index_S] = torch.lerp(running[index_S], value.to(running), self.momentum)
+
+    def _index(self, targets: tuple[int, ...], channels: int) -> Tensor | None:
+        """Rows of the weight that are chosen, on its device; None for all."""
+        if len(targets) == self.num_targets and channels == self.channels:
+            return None
+        rows = (target * self.channels + channel for target in targets for channel in range(channels))
+        return _index(tuple(rows), self.weight.device)
+
+
+@cache
+def _index(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Made once, so that choosing rows never waits for a copy to the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
+def _plus(known_BCHW: Tensor | None, term_BCHW: Tensor) -> Tensor:
+    return term_BCHW if known_BCHW is None else known_BCHW + term_BCHW
 
 
 class SearchCell(nn.Module):
@@ -105,6 +122,10 @@ class SearchCell(nn.Module):
         self.stacked = nn.ModuleDict()  # "source:operation" -> StackedConvBN of all edges that leave the source
         self.single = nn.ModuleDict()  # "edge:operation" -> a module of that edge alone
         self.pool = AvgPool3x3()
+        self.edges_from = [
+            [edge for edge, pair in enumerate(space.edges) if pair[0] == source]
+            for source in range(space.num_nodes - 1)
+        ]  # in order of target
         self.kinds: list[str] = []  # by operation: none, identity, pool, stacked or single
         for position, name in enumerate(space.operations):
             self.kinds.append(self._add(position, name))
@@ -121,56 +142,106 @@ class SearchCell(nn.Module):
                 self.single[f"{edge}:{position}"] = build_operation(name, self.channels, self.norm)
         return kind
 
-    def forward(self, x_BCHW: Tensor, weights_EO: Tensor, active_EO: Active) -> Tensor:
+    def forward(
+        self,
+        x_BCHW: Tensor,
+        weights_EO: Tensor,
+        active_EO: Active,
+        extra_skip_E: Tensor | None = None,
+        partial: int = 1,
+        bypass_E: Tensor | None = None,
+    ) -> Tensor:
         """The value of the last node.
 
         Args:
             x_BCHW: the cell's input.
-            weights_EO: a weight for every operation on every edge, on the input's device.
-            active_EO: operations that are not active are neither computed nor counted.
+            weights_EO, active_EO, extra_skip_E, partial, bypass_E: see `supernet.relaxations.base.EdgeWeights`.
+
+        Raises:
+            ValueError: `partial` does not divide the channels, or is used with operations from outside.
         """
-        space = self.space
-        nodes: list[Tensor | None] = [x_BCHW] + [None] * (space.num_nodes - 1)
-        for source in range(space.num_nodes - 1):
-            value_BCHW = nodes[source]
-            if value_BCHW is None:  # nothing reaches this node: it is zero, and so is all that leaves it through
-                value_BCHW = torch.zeros_like(x_BCHW)  # bias-free operations; other ones still see zeros
-            edges = [edge for edge, pair in enumerate(space.edges) if pair[0] == source]
-            for target, term_BCHW in self._leaving(source, edges, value_BCHW, weights_EO, active_EO):
-                known = nodes[target]
-                nodes[target] = term_BCHW if known is None else known + term_BCHW
-        out = nodes[-1]
-        return torch.zeros_like(x_BCHW) if out is None else out
+        if self.channels % partial or (partial > 1 and self.single):
+            raise ValueError(f"partial: got {partial}; give a divisor of {self.channels}, and 1 for other operations")
+        channels = self.channels // partial
+        heads: list[Tensor | None] = [None] * self.space.num_nodes  # sums of what reaches a node
+        tails: list[Tensor | None] = [None] * self.space.num_nodes  # of channels that bypass the operations
+        value_BCHW = x_BCHW
+        for source in range(self.space.num_nodes - 1):
+            if source:
+                value_BCHW = self._node(heads[source], tails[source], x_BCHW, partial)
+            terms = self._leaving(source, value_BCHW[:, :channels], weights_EO, active_EO, extra_skip_E)
+            for target, term_BCHW in terms:
+                heads[target] = _plus(heads[target], term_BCHW)
+            if partial > 1:
+                for target, edge in enumerate(self.edges_from[source], start=source + 1):
+                    tail_BCHW = value_BCHW[:, channels:]
+                    tails[target] = _plus(tails[target], tail_BCHW if bypass_E is None else bypass_E[edge] * tail_BCHW)
+        return self._node(heads[-1], tails[-1], x_BCHW, partial)
+
+    def _node(self, head: Tensor | None, tail: Tensor | None, x_BCHW: Tensor, partial: int) -> Tensor:
+        """A node's value. One that nothing reaches is zero, and so is all that leaves it through bias-free operations;
+        other ones still see zeros."""
+        if head is None:
+            head = torch.zeros_like(x_BCHW[:, : self.channels // partial])
+        if tail is None:
+            return head
+        return F.channel_shuffle(torch.cat([head, tail.to(head.dtype)], dim=1), partial)
 
     def _leaving(
-        self, source: int, edges: list[int], x_BCHW: Tensor, weights_EO: Tensor, active_EO: Active
+        self,
+        source: int,
+        x_BCHW: Tensor,
+        weights_EO: Tensor,
+        active_EO: Active,
+        extra_skip_E: Tensor | None,
     ) -> list[tuple[int, Tensor]]:
-        """(target, weighted term) for everything that leaves one node; its edges are in order of target."""
+        """(target, weighted term) for everything that leaves one node."""
+        edges, channels = self.edges_from[source], x_BCHW.shape[1]
+        index_T = _index(tuple(edges), weights_EO.device)
+        weights_OT = weights_EO.index_select(0, index_T).unbind(1)
+        skip: tuple[int, ...] = ()
+        pool: tuple[int, ...] = ()
+        skip_T: Tensor | None = None
+        pool_T: Tensor | None = None
+        stacks: list[tuple[StackedConvBN, tuple[int, ...]]] = []
+        inputs: list[ConvInputs] = []
         terms: list[tuple[int, Tensor]] = []
-        relu_BCHW: Tensor | None = None
-        pool_BCHW: Tensor | None = None
         for position, kind in enumerate(self.kinds):
-            chosen = [t for t, edge in enumerate(edges) if active_EO[edge][position]]
-            if kind == "none" or not chosen:
+            chosen = tuple(t for t, edge in enumerate(edges) if active_EO[edge][position])
+            if not chosen:
                 continue
-            if kind == "stacked":
-                relu_BCHW = F.relu(x_BCHW) if relu_BCHW is None else relu_BCHW
-                weights_T = weights_EO[[edges[t] for t in chosen], position]
-                out_BTCHW = self.stacked[f"{source}:{position}"](relu_BCHW, weights_T, chosen)
-                terms += [(source + 1 + t, out_BCHW) for t, out_BCHW in zip(chosen, out_BTCHW.unbind(1), strict=True)]
-                continue
-            if kind == "pool" and pool_BCHW is None:
-                pool_BCHW = self.pool(x_BCHW)
-            for t in chosen:
-                match kind:
-                    case "identity":
-                        value = x_BCHW
-                    case "pool":
-                        value = pool_BCHW  # type: ignore[assignment]
-                    case _:
-                        value = self.single[f"{edges[t]}:{position}"](x_BCHW)
-                terms.append((source + 1 + t, weights_EO[edges[t], position] * value))
+            match kind:
+                case "identity":
+                    skip, skip_T = chosen, weights_OT[position]
+                case "pool":
+                    pool, pool_T = chosen, weights_OT[position]
+                case "stacked":
+                    stack: StackedConvBN = self.stacked[f"{source}:{position}"]  # type: ignore[assignment]
+                    stacks.append((stack, chosen))
+                    inputs.append(stack.prepare(chosen, channels, weights_OT[position]))
+                case "single":
+                    for t in chosen:
+                        value_BCHW = self.single[f"{edges[t]}:{position}"](x_BCHW)
+                        terms.append((source + 1 + t, weights_OT[position][t] * value_BCHW))
+        if extra_skip_E is not None:
+            extra_T = extra_skip_E.index_select(0, index_T)
+            mask_T = torch.tensor([t in skip for t in range(len(edges))], device=extra_T.device)
+            skip_T = extra_T if skip_T is None else torch.where(mask_T, skip_T + extra_T, extra_T)
+            skip = tuple(range(len(edges)))
+        convs = tuple(Conv(chosen, stack.kernel_size, stack.eps) for stack, chosen in stacks)
+        plan = Plan(skip, pool, convs)
+        if reached := plan.reached:
+            found = leaving(plan, x_BCHW, skip_T, pool_T, inputs)
+            terms += [(source + 1 + t, term_BCHW) for t, term_BCHW in zip(reached, found, strict=False)]
+            self._track(stacks, channels, x_BCHW.numel() // channels, found[len(reached) :])
         return terms
+
+    @staticmethod
+    def _track(
+        stacks: list[tuple[StackedConvBN, tuple[int, ...]]], channels: int, pixels: int, statistics: list[Tensor]
+    ) -> None:
+        for (stack, chosen), mean, var in zip(stacks, statistics[::2], statistics[1::2], strict=False):
+            stack.track(chosen, channels, pixels, mean, var)
 
     def copy_to(self, operation: nn.Module, edge: int, position: int) -> None:
         """Copy the weights of one candidate operation into a module built for it alone."""

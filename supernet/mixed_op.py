@@ -7,6 +7,8 @@ Shape suffixes: E edges, O operations, B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.norm import NormFactory
@@ -33,13 +35,27 @@ class ReferenceCell(nn.Module):
         self.space = space
         self.edges = nn.ModuleList(MixedOp(space.operations, channels, norm) for _ in space.edges)
 
-    def forward(self, x_BCHW: Tensor, weights_EO: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_BCHW: Tensor,
+        weights_EO: Tensor,
+        extra_skip_E: Tensor | None = None,
+        partial: int = 1,
+        bypass_E: Tensor | None = None,
+    ) -> Tensor:
+        """Arguments as in `supernet.relaxations.base.EdgeWeights`; with `partial` the cell has C / partial channels."""
         nodes: list[Tensor] = [x_BCHW]
         edge = 0
         for target in range(1, self.space.num_nodes):
             terms = []
             for source in range(target):
-                terms.append(self.edges[edge](nodes[source], weights_EO[edge]))
+                head_BCHW, *tails = nodes[source].split(x_BCHW.shape[1] // partial, dim=1)
+                term_BCHW = self.edges[edge](head_BCHW, weights_EO[edge])
+                if extra_skip_E is not None:
+                    term_BCHW = term_BCHW + extra_skip_E[edge] * head_BCHW
+                bypass = 1 if bypass_E is None else bypass_E[edge]
+                term_BCHW = torch.cat([term_BCHW, *(bypass * tail_BCHW for tail_BCHW in tails)], dim=1)
+                terms.append(F.channel_shuffle(term_BCHW, partial))
                 edge += 1
             nodes.append(sum(terms))  # type: ignore[arg-type]
         return nodes[-1]

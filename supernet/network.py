@@ -6,14 +6,16 @@ Shape suffixes: L cells, E edges, O operations, B batch, C channels, H height, W
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from supernet.cell import SearchCell, StackedConvBN
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
-from supernet.norm import norm_factory
+from supernet.norm import held_statistics, norm_factory
 from supernet.relaxations.base import EdgeWeights
 from supernet.search_space import SearchSpace
 from supernet.skeleton import Skeleton
@@ -53,7 +55,9 @@ class SuperNet(Skeleton):
                 lambda width: SearchCell(space, width, inner), channels, cells, num_classes, in_channels, batch_norm
             )
         self.space = space
+        self.recompute = False  # keep only the cells' inputs for the backward pass, and run the cells again in it
         self.init_weights(generator)
+        self.to(memory_format=torch.channels_last)  # the layout of fast convolutions, and of the search cell
 
     @property
     def architecture_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -83,9 +87,14 @@ class SuperNet(Skeleton):
 
         def run_cell(layer: nn.Module, value_BCHW: Tensor) -> Tensor:
             nonlocal cell
-            weights_EO = edge_weights.of_cell(cell)
+            mine = edge_weights.of_cell(cell)
             cell += 1
-            return layer(value_BCHW, weights_EO, edge_weights.active_EO)
+            arguments = (value_BCHW, mine.weights, mine.active_EO, mine.extra_skip, mine.partial, mine.bypass)
+            if not (self.recompute and torch.is_grad_enabled()):
+                return layer(*arguments)
+            return checkpoint(  # the second pass leaves running statistics alone
+                layer, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), held_statistics(layer))
+            )
 
         return self.run(x_BCHW, run_cell)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,11 +23,19 @@ class EdgeWeights:
     Attributes:
         weights: (E, O), the same for all cells, or (L, E, O), one set a cell.
         active_EO: which operations are computed. Known on the host, so that choosing what to compute never
-            waits for a device; an operation that is not active counts as zero whatever its weight.
+            waits for a device; an operation that is not active, or not allowed any more, counts as zero whatever
+            its weight.
+        extra_skip: (E) or (L, E), weight of one more identity on every edge (DARTS-, arXiv:2009.01027).
+        partial: k of partial channels (PC-DARTS, arXiv:1907.05737): operations see the first C / k channels of
+            a node, the others pass by, and every node's channels are shuffled in k groups. 1 leaves them whole.
+        bypass: (E) or (L, E), weight of the channels that pass by; 1 if None.
     """
 
     weights: Tensor
     active_EO: tuple[tuple[bool, ...], ...]
+    extra_skip: Tensor | None = None
+    partial: int = 1
+    bypass: Tensor | None = None
 
     @classmethod
     def dense(cls, weights: Tensor) -> EdgeWeights:
@@ -47,17 +55,27 @@ class EdgeWeights:
         rows = tuple(tuple(position == choice for position in range(num_operations)) for choice in choice_E)
         return cls(torch.tensor(rows, dtype=dtype or torch.get_default_dtype()), rows)
 
-    def of_cell(self, cell: int) -> Tensor:
-        """Weights (E, O) of one cell."""
-        return self.weights if self.weights.dim() == 2 else self.weights[cell]
+    def of_cell(self, cell: int) -> EdgeWeights:
+        """Those of one cell: (E, O), and (E)."""
+        return self._each(lambda value, dims: value if value.dim() == dims else value[cell])
 
     def to(self, device: torch.device) -> EdgeWeights:
         """The same weights on another device; gradients flow back."""
-        return replace(self, weights=self.weights.to(device, non_blocking=True))
+        return self._each(lambda value, dims: value.to(device, non_blocking=True))
 
     def detach(self) -> EdgeWeights:
         """The same weights without their history."""
-        return replace(self, weights=self.weights.detach())
+        return self._each(lambda value, dims: value.detach())
+
+    def _each(self, change: Callable[[Tensor, int], Tensor]) -> EdgeWeights:
+        """All tensors changed; the function also gets the dimensions that a tensor of one cell has."""
+        skip, bypass = self.extra_skip, self.bypass
+        return replace(
+            self,
+            weights=change(self.weights, 2),
+            extra_skip=None if skip is None else change(skip, 1),
+            bypass=None if bypass is None else change(bypass, 1),
+        )
 
 
 class Relaxation(ABC):

@@ -151,8 +151,8 @@ def test_weights_of_a_cell_are_its_own_or_shared() -> None:
     weights_LEO = torch.arange(24.0).reshape(4, 3, 2)
     per_cell, shared = EdgeWeights.dense(weights_LEO), EdgeWeights.dense(weights_LEO[1])
     for cell in range(4):
-        assert torch.equal(per_cell.of_cell(cell), weights_LEO[cell])
-        assert torch.equal(shared.of_cell(cell), weights_LEO[1])
+        assert torch.equal(per_cell.of_cell(cell).weights, weights_LEO[cell])
+        assert torch.equal(shared.of_cell(cell).weights, weights_LEO[1])
 
 
 def test_moving_keeps_the_history_and_detaching_drops_it() -> None:
