@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -113,11 +112,12 @@ def matmul_rate(dtype: torch.dtype) -> float:
     return 2 * 2048**3 / min(timed(lambda: torch.mm(left, right)) for _ in range(12)) / 1e9
 
 
-def resident_mib() -> float:
+def memory_mib(name: str) -> float:
+    """VmRSS, what is resident now, or VmHWM, the most that was."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("no VmRSS in /proc/self/status")
+    raise RuntimeError(f"no {name} in /proc/self/status")
 
 
 def peak_mib(variant: str, channels: int, cells: int, threads: int) -> float:
@@ -128,10 +128,10 @@ def peak_mib(variant: str, channels: int, cells: int, threads: int) -> float:
 
 def print_peak(variant: str, channels: int, cells: int) -> None:
     step = stepper(variant, channels, cells)
-    before = resident_mib()
+    before = memory_mib("VmRSS")
     for _ in range(3):
         step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
+    print(memory_mib("VmHWM") - before)
 
 
 def measure(channels: int, cells: int, variants: list[str], rounds: int) -> dict[str, float]:
@@ -143,14 +143,12 @@ def measure(channels: int, cells: int, variants: list[str], rounds: int) -> dict
         step()
     for number in range(rounds):
         for variant, step in steps.items():
-            if variant == "single_path":
-                if number % 3 == 0:  # the same 50 paths every third round
-                    torch_step, path_times = stepper(variant, channels, cells), []
-                    torch_step()
-                    path_times = [timed(torch_step) for _ in range(PATHS)]
-                    paths.append(path_times)
-            else:
+            if variant != "single_path":
                 times[variant].append(timed(step))
+            elif number % 3 == 0:
+                walk = stepper(variant, channels, cells)  # a new one walks the same paths
+                walk()
+                paths.append([timed(walk) for _ in range(PATHS)])
     medians = {variant: statistics.median(values) for variant, values in times.items() if values}
     if paths:
         medians["single_path"] = statistics.fmean(statistics.median(path) for path in zip(*paths, strict=True))

@@ -20,7 +20,8 @@ import torch
 from hydra.utils import get_class
 
 from darts.budget import Budget
-from darts.devices import choose_device
+from darts.compute import Compute
+from darts.devices import choose_device, keep_memory
 from darts.errors import UserError, reason
 from darts.oracle.base import Oracle
 from darts.phases import Steps
@@ -171,12 +172,17 @@ class Engine:
         deterministic: deterministic algorithms, or the fastest.
         checkpoint_minutes: between checkpoints inside an epoch.
         threads: of the CPU, or None for torch's choice.
+        precision, recompute, compile, cuda_graphs: see `darts.compute.Compute`.
     """
 
     order: str = "architecture_first"
     deterministic: bool = True
     checkpoint_minutes: float = 5.0
     threads: int | None = None
+    precision: str = "float32"
+    recompute: str = "none"
+    compile: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -234,6 +240,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
     set_determinism(engine.deterministic)
+    keep_memory()
     if "space" in built:
         with problems.of("discretizer"):
             if "discretizer" in built:
@@ -259,9 +266,12 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         in_channels=task.in_channels,
         generator=make_generator(seed, "network"),
     ).to(device)
+    with problems.of("engine"):
+        compute = Compute(network, engine.precision, engine.recompute, engine.compile, engine.cuda_graphs)
+    problems.stop()
     state = SearchState(
         network, built["relaxation"], task, built["weight_step"], built["arch_step"],
-        list(built["regularizer"].values()), seed,
+        list(built["regularizer"].values()), seed, compute,
     )  # fmt: skip
     with problems.of("engine"):
         built["search"] = Search(
@@ -272,6 +282,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
                 "split": settings["data"]["split"],
                 "order": engine.order,
                 "deterministic": engine.deterministic,
+                "precision": engine.precision,
             },
         )  # fmt: skip
     problems.stop()

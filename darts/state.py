@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from darts.batches import Batch
+from darts.compute import Compute
 from darts.errors import UserError
 from darts.regularizers.base import Regularizer
 from darts.seeding import make_generator
@@ -41,6 +42,7 @@ class SearchState:
         weight_step, arch_step: make the two optimizers.
         regularizers: terms added to the architecture's objective.
         seed: decides every random choice of the search.
+        compute: how the network is evaluated; plainly in float32 if None.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class SearchState:
         arch_step: ArchStep,
         regularizers: Sequence[Regularizer] = (),
         seed: int = 0,
+        compute: Compute | None = None,
     ) -> None:
+        self.compute = compute or Compute(network)
         self.network, self.relaxation, self.task = network, relaxation, task
         self.regularizers = tuple(regularizers)
         self.device = network.classifier.weight.device
@@ -94,7 +98,8 @@ class SearchState:
         images_BCHW, labels_B = batch
         total = torch.zeros((), device=self.device)
         for edge_weights in paths:
-            total = total + self.task.loss(self.network(images_BCHW, edge_weights), labels_B)
+            logits_BK = self.compute.logits(images_BCHW, edge_weights, alone=len(paths) == 1)
+            total = total + self.task.loss(logits_BK, labels_B)
             self.images += len(labels_B)
         if not math.isfinite(value := total.item()):
             raise NonFiniteLoss(f"the {part} is {value}")
@@ -111,7 +116,7 @@ class SearchState:
         loss_sum, correct, images = 0.0, 0, 0
         with torch.no_grad():
             for images_BCHW, labels_B in self.task.evaluation_batches():
-                logits_BK = self.network(images_BCHW, weights)
+                logits_BK = self.compute.logits(images_BCHW, weights)
                 loss_sum += self.task.loss(logits_BK, labels_B).item() * len(labels_B)
                 correct += int(self.task.correct(logits_BK, labels_B))
                 images += len(labels_B)

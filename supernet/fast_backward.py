@@ -53,6 +53,7 @@ class Backward:
             for target, gradient in zip(plan.reached, gradients, strict=True)
         }
         self.stacks: dict[tuple[int, ...], Tensor] = {}
+        self.sums: dict[tuple[int, ...], Tensor] = {}
         self.pool = Pool(self.x_BCHW) if plan.pool else None
 
     def run(self) -> list[Tensor | None]:
@@ -76,6 +77,12 @@ class Backward:
         if targets not in self.stacks:
             self.stacks[targets] = torch.cat([self.gradients[target] for target in targets], dim=1)
         return self.stacks[targets]
+
+    def _summed(self, targets: tuple[int, ...]) -> Tensor:
+        """Their sums over pixels, (S C)."""
+        if targets not in self.sums:
+            self.sums[targets] = self._stacked(targets).sum(0)
+        return self.sums[targets]
 
     def _spread(self, values: Tensor, targets: Sequence[int], like_T: Tensor | None) -> Tensor:
         """A gradient (T) that is zero where an operation is inactive."""
@@ -111,7 +118,7 @@ class Backward:
         z_PS = rows(z_BCHW).to(self.wide)
         need_weight, d_scale = self.need_weight[place], None
         if one.batch or self.need_scale[place]:
-            gradient_S = gradient_PS.sum(0)
+            gradient_S = self._summed(one.conv.targets)
             h_S = column_products(z_PS, gradient_PS, one.channels).addcmul_(one.mean, gradient_S, value=-1)
             if self.need_scale[place]:
                 d_scale = self._scale_gradient(place, one, h_S)
@@ -143,7 +150,7 @@ class Backward:
         assert matrix is not None
         need_weight, d_weight, d_scale = self.need_weight[place], None, None
         if one.batch or self.need_scale[place] or need_weight:
-            gradient_S = gradient_PS.sum(0)
+            gradient_S = self._summed(one.conv.targets)
             moments_SC = gradient_PS.T @ self.relu_PC  # sum over pixels of G (relu(x) - mu)^T
             if one.mu is not None:
                 moments_SC = torch.addr(moments_SC, gradient_S, one.mu, alpha=-1)
@@ -160,13 +167,11 @@ class Backward:
                 d_matrix = torch.addmm(d_matrix, b_S[:, None] * matrix, one.cov, alpha=len(self.x_PC))
             d_weight = d_matrix.to(weight.dtype)[:, :, None, None]
         if self.need_x:
-            scaled_SC = one.scale[:, None] * matrix
-            if d_relu_PC is None:
-                d_relu_PC = gradient_PS @ scaled_SC
-            else:
-                d_relu_PC.addmm_(gradient_PS, scaled_SC)
+            constant_C = c_S @ matrix if one.batch else matrix.new_zeros(self.x_PC.shape[1])
+            found_PC = torch.addmm(constant_C, gradient_PS, one.scale[:, None] * matrix)
             if one.batch:
-                d_relu_PC.addmm_(self.relu_PC, matrix.T @ (b_S[:, None] * matrix)).add_(c_S @ matrix)
+                found_PC.addmm_(self.relu_PC, matrix.T @ (b_S[:, None] * matrix))
+            d_relu_PC = found_PC if d_relu_PC is None else d_relu_PC.add_(found_PC)
         return d_weight, d_scale, d_relu_PC
 
     def _through_x(self, d_relu_PC: Tensor | None) -> Tensor:

@@ -102,7 +102,8 @@ class FastLeaving(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         count = 3 + 4 * len(plan.convs)
-        inputs, outputs = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        saved = ctx.saved_tensors  # once: recomputation allows no second look
+        inputs, outputs = saved[:count], saved[count:]
         needed = ctx.needs_input_grad[1:]
         gradients = gradients[: len(plan.reached)]  # the rest are the statistics'
         if torch.is_grad_enabled():  # second derivatives

@@ -43,11 +43,11 @@ class Pool:
 
 
 def mean_and_covariance(x_PC: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the columns; the mean is taken away first, so that squares do not cancel."""
-    mean = x_PC.mean(0)
-    centred_PC = x_PC - mean
-    rest = centred_PC.mean(0)  # what rounding left
-    return mean + rest, torch.addmm(torch.outer(rest, rest), centred_PC.T, centred_PC, beta=-1, alpha=1 / len(x_PC))
+    """Of the columns; a guess at the mean is taken away first, so that squares do not cancel."""
+    guess = x_PC[: -(-len(x_PC) // 64)].mean(0)
+    centred_PC = x_PC - guess
+    rest = centred_PC.mean(0)
+    return guess + rest, torch.addmm(torch.outer(rest, rest), centred_PC.T, centred_PC, beta=-1, alpha=1 / len(x_PC))
 
 
 class Normalised:

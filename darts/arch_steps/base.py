@@ -17,11 +17,21 @@ from darts.state import SearchState
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """No parameter of the network needs a gradient inside."""
-    network.requires_grad_(False)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def gradients(objective: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Zeros for inputs that the objective does not depend on, as when a sampled path leaves them out."""
+    if not objective.requires_grad:
+        return tuple(torch.zeros_like(value) for value in inputs)
+    return torch.autograd.grad(objective, inputs, materialize_grads=True)
 
 
 class ArchStep(ABC):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from darts.arch_steps.base import ArchStep, frozen
+from darts.arch_steps.base import ArchStep, frozen, gradients
 from darts.batches import Batch
 from darts.state import SearchState
 from supernet.norm import held_statistics
@@ -19,5 +18,5 @@ class FirstOrder(ArchStep):
             paths = state.edge_weights()
             loss = state.loss(valid_batch, paths, "validation loss in the architecture step")
             objective = loss + state.regularization()
-            gradients = torch.autograd.grad(objective, list(state.params.values()))
-        return list(gradients), loss.item() / len(paths)
+            found = gradients(objective, list(state.params.values()))
+        return list(found), loss.item() / len(paths)

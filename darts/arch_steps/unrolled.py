@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from darts.arch_steps.base import ArchStep, frozen
+from darts.arch_steps.base import ArchStep, frozen, gradients
 from darts.batches import Batch
 from darts.state import SearchState
 from supernet.norm import held_statistics
@@ -54,8 +54,8 @@ class Unrolled(ArchStep):
 
         with held_statistics(state.network):
             try:
-                gradients = torch.autograd.grad(train_loss(), weights)
-                directions, factor = self._directions(state, weights, gradients)
+                slopes = gradients(train_loss(), weights)
+                directions, factor = self._directions(state, weights, slopes)
                 with torch.no_grad():
                     torch._foreach_add_(weights, directions, alpha=-group["lr"])
 
@@ -63,7 +63,7 @@ class Unrolled(ArchStep):
                 paths = state.edge_weights()
                 loss = state.loss(valid_batch, paths, "validation loss after the unrolled step")
                 objective = loss + state.regularization()
-                both = torch.autograd.grad(objective, [*params, *weights])
+                both = gradients(objective, [*params, *weights])
                 direct, vector = list(both[: len(params)]), both[len(params) :]
 
                 norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(vector)))
@@ -75,7 +75,7 @@ class Unrolled(ArchStep):
                     for sign in (1.0, -1.0):
                         torch._foreach_copy_(weights, before)
                         torch._foreach_add_(weights, vector, alpha=sign * radius)
-                        sides.append(torch.autograd.grad(train_loss(), params))
+                        sides.append(gradients(train_loss(), params))
             finally:
                 with torch.no_grad():
                     torch._foreach_copy_(weights, before)
@@ -84,7 +84,7 @@ class Unrolled(ArchStep):
         return [first - second for first, second in zip(direct, implicit, strict=True)], loss.item() / len(paths)
 
     def _directions(
-        self, state: SearchState, weights: list[Tensor], gradients: Sequence[Tensor]
+        self, state: SearchState, weights: list[Tensor], slopes: Sequence[Tensor]
     ) -> tuple[list[Tensor], float]:
         """What the inner step subtracts, before the learning rate, and its derivative by the gradient."""
         group = state.weight_optimizer.param_groups[0]
@@ -96,7 +96,7 @@ class Unrolled(ArchStep):
         nesterov = self.exact_nesterov and group["nesterov"]
         factor = 1 + momentum if nesterov else 1.0
         with torch.no_grad():
-            decayed = torch._foreach_add(list(gradients), weights, alpha=group["weight_decay"])
+            decayed = torch._foreach_add(list(slopes), weights, alpha=group["weight_decay"])
             torch._foreach_mul_(decayed, factor)
             torch._foreach_add_(decayed, buffers, alpha=momentum * momentum if nesterov else momentum)
         return list(decayed), factor
