@@ -3,7 +3,8 @@
     python benchmarks/bench_search_step.py --json benchmarks/results/FILE.json
 
 All variants run in one process, in turn, for several rounds, on the same batches; figures are medians over the
-rounds. `conventional` is benchmarks/conventional.py; the others are the package, through its own engine:
+rounds. `conventional` is benchmarks/conventional.py, `conventional_cl` the same with channels-last weights and
+images; the others are the package, through its own engine:
 
 float32, bfloat16   the mixture of all operations, `engine.precision`
 recompute           float32 with `engine.recompute=cells`
@@ -38,7 +39,7 @@ from darts.config import compose_config
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 
 CASES = ((8, 1), (16, 1), (16, 5))
-VARIANTS = ("conventional", "float32", "bfloat16", "recompute", "unrolled", "single_path")
+VARIANTS = ("conventional", "conventional_cl", "float32", "bfloat16", "recompute", "unrolled", "single_path")
 OVERRIDES = {
     "bfloat16": ["engine.precision=bfloat16"],
     "recompute": ["engine.recompute=cells"],
@@ -75,9 +76,12 @@ def batches() -> tuple[Batch, Batch]:
 def stepper(variant: str, channels: int, cells: int) -> Callable[[], None]:
     """A function that takes one bilevel step."""
     train, valid = batches()
-    if variant == "conventional":
+    if variant.startswith("conventional"):
         torch.manual_seed(0)
         opponent = ConventionalSearch(channels, cells)
+        if variant == "conventional_cl":
+            opponent.network.to(memory_format=torch.channels_last)
+            train, valid = ((part[0].to(memory_format=torch.channels_last), part[1]) for part in (train, valid))
         return lambda: opponent.step(train, valid)
     network = [f"network.channels={channels}", f"network.cells={cells}"]
     data = [
@@ -172,7 +176,7 @@ def main() -> None:
 
     rates = {"float32": matmul_rate(torch.float32), "bfloat16": matmul_rate(torch.bfloat16)}
     print(f"matrix product: float32 {rates['float32']:.0f} GFLOP/s, bfloat16 {rates['bfloat16']:.0f} GFLOP/s")
-    print(f"{'C':>3} {'N':>2}  {'variant':<13} {'ms/step':>9} {'x faster':>9} {'floor share':>11} {'peak MiB':>9}")
+    print(f"{'C':>3} {'N':>2}  {'variant':<15} {'ms/step':>9} {'x faster':>9} {'floor share':>11} {'peak MiB':>9}")
     cases = []
     for channels, cells in (tuple(map(int, case.split(","))) for case in options.cases):
         flops = 5 * BATCH * Network(channels, cells).forward_flops(32)
@@ -190,7 +194,7 @@ def main() -> None:
             cases.append(case)
             ratio, share, peak = (case[key] for key in ("ratio_to_conventional", "floor_share", "peak_mib"))
             print(
-                f"{channels:>3} {cells:>2}  {variant:<13} {1e3 * seconds:>9.1f}"
+                f"{channels:>3} {cells:>2}  {variant:<15} {1e3 * seconds:>9.1f}"
                 f" {'' if ratio is None else f'{ratio:.2f}':>9} {'' if share is None else f'{share:.2f}':>11}"
                 f" {'' if peak is None else f'{peak:.0f}':>9}",
                 flush=True,

@@ -21,7 +21,7 @@ from hydra.utils import get_class
 
 from darts.budget import Budget
 from darts.compute import Compute
-from darts.devices import choose_device, keep_memory
+from darts.devices import choose_device
 from darts.errors import UserError, reason
 from darts.oracle.base import Oracle
 from darts.phases import Steps
@@ -240,7 +240,6 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
     set_determinism(engine.deterministic)
-    keep_memory()
     if "space" in built:
         with problems.of("discretizer"):
             if "discretizer" in built:
