@@ -198,6 +198,7 @@ def test_losses_equal_those_of_a_network_written_apart(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
 def test_a_compiled_cell_gives_the_same_losses() -> None:
     words = ["network.channels=2", "space.num_nodes=2", "dataset.image_size=4"]
     assert losses(made("engine.compile=true", *words), 2) == pytest.approx(losses(made(*words), 2), rel=1e-4)

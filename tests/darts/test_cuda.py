@@ -72,6 +72,7 @@ def test_recomputation_changes_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
 def test_a_compiled_cell_gives_the_same_losses() -> None:
     assert losses("engine.compile=true") == pytest.approx(losses(), rel=1e-3)
 
