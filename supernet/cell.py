@@ -103,6 +103,24 @@ def _index(values: tuple[int, ...], device: torch.device) -> Tensor:
         return torch.tensor(values, device=device)
 
 
+@cache
+def _live(active_EO: Active, edges: tuple[tuple[int, int], ...], carries_O: tuple[bool, ...]) -> Active:
+    """The marks without edges that no value comes through: from a node that nothing reaches, or to one that leads
+    nowhere."""
+    used_E = [any(mark and carries for mark, carries in zip(row, carries_O, strict=True)) for row in active_EO]
+    reached, needed = {0}, {max(target for _, target in edges)}
+    for (source, target), used in zip(edges, used_E, strict=True):  # ordered by target
+        if used and source in reached:
+            reached.add(target)
+    for (source, target), used in reversed(list(zip(edges, used_E, strict=True))):
+        if used and target in needed:
+            needed.add(source)
+    return tuple(
+        tuple(mark and source in reached and target in needed for mark in row)
+        for row, (source, target) in zip(active_EO, edges, strict=True)
+    )
+
+
 def _plus(known_BCHW: Tensor | None, term_BCHW: Tensor) -> Tensor:
     return term_BCHW if known_BCHW is None else known_BCHW + term_BCHW
 
@@ -121,7 +139,6 @@ class SearchCell(nn.Module):
         self.space, self.channels, self.norm = space, channels, norm
         self.stacked = nn.ModuleDict()  # "source:operation" -> StackedConvBN of all edges that leave the source
         self.single = nn.ModuleDict()  # "edge:operation" -> a module of that edge alone
-        self.pool = AvgPool3x3()
         self.edges_from = [
             [edge for edge, pair in enumerate(space.edges) if pair[0] == source]
             for source in range(space.num_nodes - 1)
@@ -129,6 +146,9 @@ class SearchCell(nn.Module):
         self.kinds: list[str] = []  # by operation: none, identity, pool, stacked or single
         for position, name in enumerate(space.operations):
             self.kinds.append(self._add(position, name))
+        # with running statistics, or operations from outside, even a node of zeros sends something on
+        tracked = any(stack.running_mean is not None for stack in self.stacked.values())
+        self.zeros_stay = not tracked and not self.single
 
     def _add(self, position: int, name: str) -> str:
         template = build_operation(name, self.channels, self.norm)
@@ -160,8 +180,10 @@ class SearchCell(nn.Module):
         Raises:
             ValueError: `partial` does not divide the channels, or is used with operations from outside.
         """
-        if self.channels % partial or (partial > 1 and self.single):
+        if partial < 1 or self.channels % partial or (partial > 1 and self.single):
             raise ValueError(f"partial: got {partial}; give a divisor of {self.channels}, and 1 for other operations")
+        if self.zeros_stay and partial == 1 and extra_skip_E is None:
+            active_EO = _live(active_EO, tuple(self.space.edges), tuple(kind != "none" for kind in self.kinds))
         channels = self.channels // partial
         heads: list[Tensor | None] = [None] * self.space.num_nodes  # sums of what reaches a node
         tails: list[Tensor | None] = [None] * self.space.num_nodes  # of channels that bypass the operations
@@ -178,14 +200,13 @@ class SearchCell(nn.Module):
                     tails[target] = _plus(tails[target], tail_BCHW if bypass_E is None else bypass_E[edge] * tail_BCHW)
         return self._node(heads[-1], tails[-1], x_BCHW, partial)
 
-    def _node(self, head: Tensor | None, tail: Tensor | None, x_BCHW: Tensor, partial: int) -> Tensor:
-        """A node's value. One that nothing reaches is zero, and so is all that leaves it through bias-free operations;
-        other ones still see zeros."""
-        if head is None:
-            head = torch.zeros_like(x_BCHW[:, : self.channels // partial])
-        if tail is None:
-            return head
-        return F.channel_shuffle(torch.cat([head, tail.to(head.dtype)], dim=1), partial)
+    def _node(self, head_BCHW: Tensor | None, tail_BCHW: Tensor | None, x_BCHW: Tensor, partial: int) -> Tensor:
+        """A node's value. One that nothing reaches is zero, and so is what leaves it through bias-free operations."""
+        if head_BCHW is None:
+            head_BCHW = torch.zeros_like(x_BCHW[:, : self.channels // partial])
+        if tail_BCHW is None:
+            return head_BCHW
+        return F.channel_shuffle(torch.cat([head_BCHW, tail_BCHW.to(head_BCHW.dtype)], dim=1), partial)
 
     def _leaving(
         self,
@@ -233,15 +254,11 @@ class SearchCell(nn.Module):
         if reached := plan.reached:
             found = leaving(plan, x_BCHW, skip_T, pool_T, inputs)
             terms += [(source + 1 + t, term_BCHW) for t, term_BCHW in zip(reached, found, strict=False)]
-            self._track(stacks, channels, x_BCHW.numel() // channels, found[len(reached) :])
+            pixels = x_BCHW.numel() // channels
+            statistics = found[len(reached) :]  # none if running ones were used
+            for (stack, chosen), mean, var in zip(stacks, statistics[::2], statistics[1::2], strict=False):
+                stack.track(chosen, channels, pixels, mean, var)
         return terms
-
-    @staticmethod
-    def _track(
-        stacks: list[tuple[StackedConvBN, tuple[int, ...]]], channels: int, pixels: int, statistics: list[Tensor]
-    ) -> None:
-        for (stack, chosen), mean, var in zip(stacks, statistics[::2], statistics[1::2], strict=False):
-            stack.track(chosen, channels, pixels, mean, var)
 
     def copy_to(self, operation: nn.Module, edge: int, position: int) -> None:
         """Copy the weights of one candidate operation into a module built for it alone."""

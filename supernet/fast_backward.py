@@ -62,7 +62,7 @@ class Backward:
         if self.need_skip:
             found[1] = self._products(self.x_PC, self.plan.skip, self.skip_T)
         if self.pool is not None and self.need_pool:
-            found[2] = self._products(rows(self.pool(self.x_BCHW)), self.plan.pool, self.pool_T)
+            found[2] = self._products(rows(self.pool(self.x_BCHW)), self.plan.pool, self.pool_T) / 9
         d_relu_PC: Tensor | None = None
         for place, one in enumerate(self.normed):
             gradient_PS = self._stacked(one.conv.targets)
@@ -191,7 +191,7 @@ class Backward:
                 pooled_PC.addcmul_(self.gradients[target], self.pool_T[target])  # type: ignore[index]
             batch, _, height, width = self.x_BCHW.shape
             pooled_BCHW = pooled_PC.to(self.x_BCHW.dtype).view(batch, height, width, -1).permute(0, 3, 1, 2)
-            d_x_PC.add_(rows(self.pool.transposed_(pooled_BCHW)))
+            d_x_PC.add_(rows(self.pool.transposed_(pooled_BCHW)), alpha=1 / 9)
         return d_x_BCHW.to(self.x_BCHW.dtype)
 
 

@@ -88,7 +88,7 @@ class FastLeaving(torch.autograd.Function):
             if target in plan.skip:
                 term_PC.addcmul_(x_PC, skip_T[target])  # type: ignore[index]
             if target in plan.pool:
-                term_PC.addcmul_(pool_PC, pool_T[target])  # type: ignore[index]
+                term_PC.addcmul_(pool_PC, pool_T[target], value=1 / 9)  # type: ignore[index]
             terms.append(term_BCHW.to(x_BCHW.dtype))
         ctx.plan, ctx.normed = plan, normed
         ctx.save_for_backward(x_BCHW, skip_T, pool_T, *flat, *(one.z for one in normed))

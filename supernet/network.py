@@ -82,7 +82,12 @@ class SuperNet(Skeleton):
         Args:
             x_BCHW: images.
             edge_weights: weights (E, O) or (L, E, O) on the images' device.
+
+        Raises:
+            ValueError: weights for another number of cells.
         """
+        if edge_weights.weights.dim() == 3 and len(edge_weights.weights) != 3 * self.cells:
+            raise ValueError(f"weights: got them for {len(edge_weights.weights)} cells; there are {3 * self.cells}")
         cell = 0
 
         def run_cell(layer: nn.Module, value_BCHW: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ class EdgeWeights:
         partial: k of partial channels (PC-DARTS, arXiv:1907.05737): operations see the first C / k channels of
             a node, the others pass by, and every node's channels are shuffled in k groups. 1 leaves them whole.
         bypass: (E) or (L, E), weight of the channels that pass by; 1 if None.
+
+    Raises:
+        ValueError: `active_EO` is of another shape than the weights.
     """
 
     weights: Tensor
@@ -36,6 +39,11 @@ class EdgeWeights:
     extra_skip: Tensor | None = None
     partial: int = 1
     bypass: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.weights.shape[-2:])
+        if len(self.active_EO) != shape[0] or any(len(row) != shape[1] for row in self.active_EO):
+            raise ValueError(f"active_EO: got {len(self.active_EO)} edges; give one mark for each of {shape} weights")
 
     @classmethod
     def dense(cls, weights: Tensor) -> EdgeWeights:

@@ -129,7 +129,7 @@ def test_half_steps_touch_nothing_of_each_other() -> None:
 
 
 def test_a_hundred_steps_need_no_more_memory() -> None:
-    """Resident memory in a process of many tests: some MiB of slack; one kept batch a step would be 20."""
+    """Resident memory; what one step keeps for its backward pass is above 1 MiB, so a leak would show as 100."""
 
     def resident_mib() -> float:
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
@@ -137,11 +137,11 @@ def test_a_hundred_steps_need_no_more_memory() -> None:
 
     if not Path("/proc/self/status").exists():
         pytest.skip("resident memory is read from /proc")
-    search = made("network.channels=2")
+    search = made("network.channels=8")
     losses(search, 20)
     before = resident_mib()
     losses(search, 100)
-    assert resident_mib() - before < 8
+    assert resident_mib() - before < 30
 
 
 def test_losses_equal_those_of_a_network_written_apart(monkeypatch: pytest.MonkeyPatch) -> None:

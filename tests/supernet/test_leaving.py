@@ -194,6 +194,24 @@ def test_inactive_parts_of_the_arguments_are_never_read() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients(out, x, weights))
 
 
+def test_what_leads_nowhere_or_comes_from_nothing_is_not_computed() -> None:
+    """Computed are 1<-0 and 3<-1, since node 2 has no way out; 3<-0, since nodes 1 and 2 have none; 3<-2, since
+    nothing reaches node 1."""
+    space = SearchSpace()
+    cell = cell_of(space, 2)
+    x, pixels = drawn(2, 2, 4, 4), 2 * 16
+    for choices, convolutions in (((3, 0, 3, 0, 3, 0), 2), ((3, 0, 1, 3, 0, 0), 1), ((0, 1, 3, 0, 3, 3), 1)):
+        active = tuple(tuple(position == choice for position in range(5)) for choice in choices)
+        weights = drawn(6, 5).requires_grad_()
+        with FlopCounterMode(display=False) as counter:
+            out = cell(x, weights, active)
+        assert counter.get_total_flops() == convolutions * 2 * pixels * 9 * 4
+        reference = cell.reference()(x, weights * torch.tensor(active))
+        torch.testing.assert_close(out, reference, rtol=1e-10, atol=1e-10)
+        for mine, theirs in zip(gradients(out, weights), gradients(reference, weights), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
 # --- Partial channels and an extra skip
 
 
@@ -256,6 +274,26 @@ def test_each_cell_gets_its_own_weights_and_extras() -> None:
     assert len(seen) == 6
     for cell, (x, out) in enumerate(seen):
         torch.testing.assert_close(out, x * (weights[cell, 0, 1] + skip[cell, 0]))
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    network = SuperNet(SearchSpace(2), channels=2, cells=1)
+    with pytest.raises(ValueError, match="got them for 2 cells; there are 3"):
+        network(drawn(2, 3, 8, 8), EdgeWeights.dense(drawn(2, 1, 5)))
+    with pytest.raises(ValueError, match="active_EO: got 2 edges"):
+        EdgeWeights(drawn(1, 5), ((True,) * 5,) * 2)
+    with pytest.raises(ValueError, match="active_EO"):
+        EdgeWeights(drawn(1, 5), ((True,) * 4,))
+
+
+def test_bfloat16_pooling_has_no_bias() -> None:
+    """Of the mean over many pixels; a kernel of bfloat16(1 / 9) would be off by 0.2%."""
+    plan = Plan((), (0,), ())
+    x = torch.rand(8, 4, 16, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    (out,) = leaving(plan, x, None, torch.ones(1, dtype=torch.float32), [])
+    assert out.dtype == torch.bfloat16
+    exact = torch.nn.functional.avg_pool2d(x.double(), 3, 1, 1, count_include_pad=False)
+    assert out.double().mean().item() == pytest.approx(exact.mean().item(), rel=3e-4)
 
 
 @pytest.mark.parametrize("mode", ["batch", "running"])
