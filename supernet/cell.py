@@ -147,8 +147,8 @@ class SearchCell(nn.Module):
         for position, name in enumerate(space.operations):
             self.kinds.append(self._add(position, name))
         # with running statistics, or operations from outside, even a node of zeros sends something on
-        tracked = any(stack.running_mean is not None for stack in self.stacked.values())
-        self.zeros_stay = not tracked and not self.single
+        self.tracked = any(stack.running_mean is not None for stack in self.stacked.values())
+        self.zeros_stay = not self.tracked and not self.single
 
     def _add(self, position: int, name: str) -> str:
         template = build_operation(name, self.channels, self.norm)
@@ -250,12 +250,12 @@ class SearchCell(nn.Module):
             skip_T = extra_T if skip_T is None else torch.where(mask_T, skip_T + extra_T, extra_T)
             skip = tuple(range(len(edges)))
         convs = tuple(Conv(chosen, stack.kernel_size, stack.eps) for stack, chosen in stacks)
-        plan = Plan(skip, pool, convs)
+        plan = Plan(skip, pool, convs, self.tracked and self.training)
         if reached := plan.reached:
             found = leaving(plan, x_BCHW, skip_T, pool_T, inputs)
             terms += [(source + 1 + t, term_BCHW) for t, term_BCHW in zip(reached, found, strict=False)]
             pixels = x_BCHW.numel() // channels
-            statistics = found[len(reached) :]  # none if running ones were used
+            statistics = found[len(reached) :]  # none if they are not tracked
             for (stack, chosen), mean, var in zip(stacks, statistics[::2], statistics[1::2], strict=False):
                 stack.track(chosen, channels, pixels, mean, var)
         return terms

@@ -30,6 +30,8 @@ from supernet.fast_backward import Backward
 from supernet.fast_parts import Normalised, Pool, mean_and_covariance, rows
 from supernet.leaving import ConvInputs, Plan, leaving_plainly
 
+SMALL = 100_000  # values of a node, below which launching more operators costs more than they save
+
 
 def leaving(
     plan: Plan, x_BCHW: Tensor, skip_T: Tensor | None, pool_T: Tensor | None, convs: Sequence[ConvInputs]
@@ -37,16 +39,16 @@ def leaving(
     """`leaving_plainly`, fast.
 
     Under autocast it computes in autocast's type; statistics and gradients of weights keep theirs. The plain form
-    serves torch.compile, which fuses it, and devices that lack an operator used here.
+    serves small batches and images, torch.compile, which fuses it, and devices that lack an operator used here.
     """
     device = x_BCHW.device.type
     if torch.is_autocast_enabled(device):
         x_BCHW = x_BCHW.to(torch.get_autocast_dtype(device))
     with torch.autocast(device, enabled=False):
-        if device not in ("cpu", "cuda") or torch.compiler.is_compiling():
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        if device not in ("cpu", "cuda") or torch.compiler.is_compiling() or x_BCHW.numel() < SMALL:
             return leaving_plainly(plan, x_BCHW, skip_T, pool_T, convs)
         flat = [tensor for inputs in convs for tensor in inputs]
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         return list(FastLeaving.apply(plan, x_BCHW, skip_T, pool_T, *flat))
 
 
@@ -94,7 +96,7 @@ class FastLeaving(torch.autograd.Function):
         ctx.save_for_backward(x_BCHW, skip_T, pool_T, *flat, *(one.z for one in normed))
         for one in normed:
             one.z = None  # autograd keeps it, and frees it after use
-        statistics = [tensor for one in normed if one.batch for tensor in (one.mean, one.var)]
+        statistics = [tensor for one in normed if one.batch and plan.statistics for tensor in (one.mean, one.var)]
         ctx.mark_non_differentiable(*statistics)
         return (*terms, *statistics)
 

@@ -43,11 +43,13 @@ class Plan:
     Attributes:
         skip, pool: targets of the identity and of the pooling.
         convs: the stacked convolutions.
+        statistics: whether batch statistics are wanted beside the terms, for running averages.
     """
 
     skip: tuple[int, ...]
     pool: tuple[int, ...]
     convs: tuple[Conv, ...]
+    statistics: bool = True
 
     @property
     def reached(self) -> list[int]:
@@ -79,7 +81,7 @@ def avg_pool(x_BCHW: Tensor) -> Tensor:
 def leaving_plainly(
     plan: Plan, x_BCHW: Tensor, skip_T: Tensor | None, pool_T: Tensor | None, convs: Sequence[ConvInputs]
 ) -> list[Tensor]:
-    """The terms of `plan.reached`, then batch mean and biased variance of every convolution."""
+    """The terms of `plan.reached`, then, if wanted, batch mean and biased variance of every convolution."""
     terms: dict[int, Tensor] = {}
     statistics: list[Tensor] = []
     channels = x_BCHW.shape[1]
@@ -89,7 +91,7 @@ def leaving_plainly(
 
     for conv, inputs in zip(plan.convs, convs, strict=True):
         z_BCHW = F.conv2d(x_BCHW.relu(), inputs.weight.to(x_BCHW.dtype), padding=conv.kernel_size // 2)
-        if inputs.mean is None:
+        if inputs.mean is None and plan.statistics:
             var, mean = torch.var_mean(z_BCHW.detach().to(inputs.weight.dtype), dim=(0, 2, 3), correction=0)
             statistics += [mean, var]
         scale = torch.stack([inputs.weights_T[target] for target in conv.targets]).repeat_interleave(channels)

@@ -25,6 +25,12 @@ def _clean_torch() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture
+def fast_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hand-written form of the search cell even for the small images of tests."""
+    monkeypatch.setattr("supernet.fast_leaving.SMALL", 0)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with real images and the real table; tests that need it skip where it is absent."""

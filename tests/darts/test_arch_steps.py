@@ -26,6 +26,8 @@ from supernet.relaxations.base import EdgeWeights, Parameters
 from supernet.relaxations.softmax import Softmax
 from supernet.search_space import NAS_BENCH_201, SearchSpace
 
+pytestmark = pytest.mark.usefixtures("fast_form")
+
 TRAIN: Batch = (torch.zeros(1), torch.zeros(1))
 VALID: Batch = (torch.ones(1), torch.ones(1))
 

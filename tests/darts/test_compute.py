@@ -17,6 +17,8 @@ from darts.search_loop import Search
 from supernet.cell import SearchCell
 from supernet.relaxations.base import EdgeWeights
 
+pytestmark = pytest.mark.usefixtures("fast_form")
+
 WORDS = ["dataset=fake", "network.channels=4", "monitor=[]", "oracle=none", "budget.steps=6", "data.batch_size=16"]
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -23,6 +23,8 @@ from supernet.norm import NormFactory, held_statistics, norm_factory
 from supernet.operations import ReLUConvBN, register_operation
 from supernet.search_space import NAS_BENCH_201, SearchSpace
 
+pytestmark = pytest.mark.usefixtures("fast_form")
+
 Active = tuple[tuple[bool, ...], ...]
 CHANNELS = 3
 CONVOLUTIONS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}

@@ -21,6 +21,8 @@ from supernet.norm import norm_factory
 from supernet.relaxations.base import EdgeWeights
 from supernet.search_space import SearchSpace
 
+pytestmark = pytest.mark.usefixtures("fast_form")
+
 CONVOLUTIONS = torch.ops.aten.convolution_backward
 
 
@@ -393,3 +395,12 @@ def test_the_fast_form_equals_the_plain_one(plan: Plan, given: bool) -> None:
         gradients(flat(mine[:terms]), *wanted), gradients(flat(theirs[:terms]), *wanted), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_small_nodes_take_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supernet.fast_leaving.SMALL", 100_000)
+    plan, taken = Plan((0,), (), ()), []
+    for size in (100, 400):
+        out = leaving(plan, drawn(1, 1, size, size).requires_grad_(), torch.ones(1), None, [])[0]
+        taken.append("FastLeaving" in str(out.grad_fn))
+    assert taken == [False, True]

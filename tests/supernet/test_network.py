@@ -24,6 +24,8 @@ from supernet.operations import register_operation
 from supernet.relaxations.base import EdgeWeights
 from supernet.search_space import NAS_BENCH_201, SearchSpace
 
+pytestmark = pytest.mark.usefixtures("fast_form")
+
 SPACE = SearchSpace()
 
 
