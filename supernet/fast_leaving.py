@@ -110,7 +110,8 @@ class FastLeaving(torch.autograd.Function):
         gradients = gradients[: len(plan.reached)]  # the rest are the statistics'
         if torch.is_grad_enabled():  # second derivatives
             return None, *differentiable(plan, inputs, gradients, needed)
-        return None, *Backward(plan, ctx.normed, inputs, outputs, gradients, needed).run()
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return None, *Backward(plan, ctx.normed, inputs, outputs, gradients, needed).run()
 
 
 def differentiable(

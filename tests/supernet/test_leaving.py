@@ -365,6 +365,18 @@ def test_autocast_computes_in_bfloat16_and_keeps_statistics_and_weights() -> Non
         assert (mine - theirs).norm() < 0.1 * theirs.norm()
 
 
+def test_where_backward_is_called_does_not_matter() -> None:
+    """Under autocast or not: the sums of the backward pass are float32."""
+    space = SearchSpace()
+    cell = cell_of(space, 8).float()
+    x, weights = drawn(8, 8, 9, 9, dtype=torch.float32), drawn(6, 5, dtype=torch.float32).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = cell(x, weights, dense(space)).float().square().sum()
+        inside = torch.autograd.grad(out, [weights, *cell.parameters()], retain_graph=True)
+    outside = torch.autograd.grad(out, [weights, *cell.parameters()])
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(inside, outside, strict=True))
+
+
 # --- The plain form
 
 
