@@ -13,8 +13,8 @@ single_path         one operation an edge: the mean over the same 50 uniformly d
 
 floor_s is 5 forward passes' convolution FLOPs (a weight step costs 3, an architecture step 2; 2 FLOPs a
 multiply-add) at the best rate of a 2048^3 matrix product of that type on the same threads; floor_share =
-floor_s / median_s. peak_mib is the peak resident memory of a process of its own, above what was resident just
-before its first step.
+floor_s / median_s, null where a step has other passes (unrolled, single_path). peak_mib is the peak resident
+memory of a process of its own, above what was resident just before its first step.
 """
 
 from __future__ import annotations
