@@ -38,7 +38,7 @@ from darts.build import build_search
 from darts.config import compose_config
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 
-CASES = ((8, 1), (16, 1), (16, 5))
+CASES = ("8,1", "16,1", "16,5")  # C,N
 VARIANTS = ("conventional", "conventional_cl", "float32", "bfloat16", "recompute", "unrolled", "single_path")
 OVERRIDES = {
     "bfloat16": ["engine.precision=bfloat16"],
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cases", nargs="*", default=["8,1", "16,1", "16,5"], metavar="C,N")
+    parser.add_argument("--cases", nargs="*", default=CASES, metavar="C,N")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--no-memory", action="store_true", help="leave out peak_mib")
     parser.add_argument("--peak", nargs=3, metavar=("VARIANT", "C", "N"), help="print one variant's peak_mib")

@@ -92,8 +92,7 @@ class StackedConvBN(nn.Module):
         """Rows of the weight that are chosen, on its device; None for all."""
         if len(targets) == self.num_targets and channels == self.channels:
             return None
-        rows = (target * self.channels + channel for target in targets for channel in range(channels))
-        return _index(tuple(rows), self.weight.device)
+        return _rows(targets, self.channels, channels, self.weight.device)
 
 
 @cache
@@ -101,6 +100,12 @@ def _index(values: tuple[int, ...], device: torch.device) -> Tensor:
     """Made once, so that choosing rows never waits for a copy to the device."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device)
+
+
+@cache
+def _rows(targets: tuple[int, ...], stride: int, channels: int, device: torch.device) -> Tensor:
+    """The first `channels` rows of some targets, which have `stride` rows each."""
+    return _index(tuple(target * stride + channel for target in targets for channel in range(channels)), device)
 
 
 @cache
@@ -140,12 +145,13 @@ class SearchCell(nn.Module):
         self.stacked = nn.ModuleDict()  # "source:operation" -> StackedConvBN of all edges that leave the source
         self.single = nn.ModuleDict()  # "edge:operation" -> a module of that edge alone
         self.edges_from = [
-            [edge for edge, pair in enumerate(space.edges) if pair[0] == source]
+            tuple(edge for edge, pair in enumerate(space.edges) if pair[0] == source)
             for source in range(space.num_nodes - 1)
         ]  # in order of target
         self.kinds: list[str] = []  # by operation: none, identity, pool, stacked or single
         for position, name in enumerate(space.operations):
             self.kinds.append(self._add(position, name))
+        self.carries_O = tuple(kind != "none" for kind in self.kinds)
         # with running statistics, or operations from outside, even a node of zeros sends something on
         self.tracked = any(stack.running_mean is not None for stack in self.stacked.values())
         self.zeros_stay = not self.tracked and not self.single
@@ -183,7 +189,7 @@ class SearchCell(nn.Module):
         if partial < 1 or self.channels % partial or (partial > 1 and self.single):
             raise ValueError(f"partial: got {partial}; give a divisor of {self.channels}, and 1 for other operations")
         if self.zeros_stay and partial == 1 and extra_skip_E is None:
-            active_EO = _live(active_EO, tuple(self.space.edges), tuple(kind != "none" for kind in self.kinds))
+            active_EO = _live(active_EO, self.space.edges, self.carries_O)
         channels = self.channels // partial
         heads: list[Tensor | None] = [None] * self.space.num_nodes  # sums of what reaches a node
         tails: list[Tensor | None] = [None] * self.space.num_nodes  # of channels that bypass the operations
@@ -218,7 +224,7 @@ class SearchCell(nn.Module):
     ) -> list[tuple[int, Tensor]]:
         """(target, weighted term) for everything that leaves one node."""
         edges, channels = self.edges_from[source], x_BCHW.shape[1]
-        index_T = _index(tuple(edges), weights_EO.device)
+        index_T = _index(edges, weights_EO.device)
         weights_OT = weights_EO.index_select(0, index_T).unbind(1)
         skip: tuple[int, ...] = ()
         pool: tuple[int, ...] = ()

@@ -52,6 +52,11 @@ def leaving(
         return list(FastLeaving.apply(plan, x_BCHW, skip_T, pool_T, *flat))
 
 
+def regrouped(flat: Sequence[Tensor | None]) -> list[ConvInputs]:
+    """The convolutions' tensors as they were before autograd wanted them in one row."""
+    return [ConvInputs(*flat[i : i + 4]) for i in range(0, len(flat), 4)]  # type: ignore[arg-type]
+
+
 class FastLeaving(torch.autograd.Function):
     """Arguments and results as `supernet.leaving.leaving_plainly`; x is channels-last, `flat` the convolutions'."""
 
@@ -60,7 +65,7 @@ class FastLeaving(torch.autograd.Function):
         ctx: Any, plan: Plan, x_BCHW: Tensor, skip_T: Tensor | None, pool_T: Tensor | None, *flat: Tensor | None
     ) -> tuple[Tensor, ...]:
         wide = torch.promote_types(x_BCHW.dtype, torch.float32)
-        convs = [ConvInputs(*flat[i : i + 4]) for i in range(0, len(flat), 4)]  # type: ignore[arg-type]
+        convs = regrouped(flat)
         matrices = any(conv.kernel_size == 1 for conv in plan.convs)
         batch = any(inputs.mean is None for inputs in convs)
         x_PC = rows(x_BCHW)
@@ -119,8 +124,7 @@ def differentiable(
 ) -> list[Tensor | None]:
     """Gradients that can be differentiated again: those of the plain form."""
     x_BCHW, skip_T, pool_T, *flat = inputs
-    convs = [ConvInputs(*flat[i : i + 4]) for i in range(0, len(flat), 4)]  # type: ignore[arg-type]
-    terms = leaving_plainly(plan, x_BCHW, skip_T, pool_T, convs)[: len(plan.reached)]  # type: ignore[arg-type]
+    terms = leaving_plainly(plan, x_BCHW, skip_T, pool_T, regrouped(flat))[: len(plan.reached)]  # type: ignore[arg-type]
     wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need and tensor is not None]
     found = iter(torch.autograd.grad(terms, wanted, gradients, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]

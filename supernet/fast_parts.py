@@ -84,10 +84,7 @@ class Normalised:
         assert var is not None
         self.mean, self.var = mean.to(wide), var.to(wide)
         self.inverse = (self.var + conv.eps).rsqrt()
-        weights = inputs.weights_T
-        if len(conv.targets) < len(weights):
-            weights = torch.stack([weights[target] for target in conv.targets])
-        self.scale = (self.inverse.view(-1, self.channels) * weights.to(wide)[:, None]).flatten()
+        self.scale = (self.inverse.view(-1, self.channels) * inputs.scales(conv).to(wide)[:, None]).flatten()
 
     def columns(self, target: int) -> slice | None:
         """Where a target's channels stand, if it is served."""

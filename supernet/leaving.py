@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supernet.operations import AvgPool3x3
+
 
 @dataclass(frozen=True)
 class Conv:
@@ -72,10 +74,14 @@ class ConvInputs(NamedTuple):
     mean: Tensor | None
     var: Tensor | None
 
+    def scales(self, conv: Conv) -> Tensor:
+        """Edge weights (S) of the active targets."""
+        if len(conv.targets) == len(self.weights_T):
+            return self.weights_T
+        return torch.stack([self.weights_T[target] for target in conv.targets])
 
-def avg_pool(x_BCHW: Tensor) -> Tensor:
-    """3x3 mean, stride 1, over the pixels inside the image."""
-    return F.avg_pool2d(x_BCHW, 3, 1, 1, count_include_pad=False)
+
+AVG_POOL = AvgPool3x3()
 
 
 def leaving_plainly(
@@ -89,12 +95,13 @@ def leaving_plainly(
     def add(target: int, term_BCHW: Tensor) -> None:
         terms[target] = terms[target] + term_BCHW if target in terms else term_BCHW
 
+    relu_BCHW = x_BCHW.relu() if convs else x_BCHW
     for conv, inputs in zip(plan.convs, convs, strict=True):
-        z_BCHW = F.conv2d(x_BCHW.relu(), inputs.weight.to(x_BCHW.dtype), padding=conv.kernel_size // 2)
+        z_BCHW = F.conv2d(relu_BCHW, inputs.weight.to(x_BCHW.dtype), padding=conv.kernel_size // 2)
         if inputs.mean is None and plan.statistics:
             var, mean = torch.var_mean(z_BCHW.detach().to(inputs.weight.dtype), dim=(0, 2, 3), correction=0)
             statistics += [mean, var]
-        scale = torch.stack([inputs.weights_T[target] for target in conv.targets]).repeat_interleave(channels)
+        scale = inputs.scales(conv).repeat_interleave(channels)
         batch_statistics = inputs.mean is None
         out_BCHW = F.batch_norm(z_BCHW, inputs.mean, inputs.var, scale, None, batch_statistics, 0.0, conv.eps)
         for target, term_BCHW in zip(conv.targets, out_BCHW.split(channels, dim=1), strict=True):
@@ -102,7 +109,7 @@ def leaving_plainly(
     for target in plan.skip:
         assert skip_T is not None
         add(target, skip_T[target] * x_BCHW)
-    pooled_BCHW = avg_pool(x_BCHW) if plan.pool else x_BCHW
+    pooled_BCHW = AVG_POOL(x_BCHW) if plan.pool else x_BCHW
     for target in plan.pool:
         assert pool_T is not None
         add(target, pool_T[target] * pooled_BCHW)
