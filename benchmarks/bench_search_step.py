@@ -7,6 +7,7 @@ rounds. `conventional` is benchmarks/conventional.py, `conventional_cl` the same
 images; the others are the package, through its own engine:
 
 float32, bfloat16   the mixture of all operations, `engine.precision`
+pytorch             float32 with `engine.native=false`: no compiled kernels
 recompute           float32 with `engine.recompute=cells`
 unrolled            float32 with `arch_step=unrolled`
 single_path         one operation an edge: the mean over the same 50 uniformly drawn paths
@@ -39,8 +40,9 @@ from darts.config import compose_config
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 
 CASES = ("8,1", "16,1", "16,5")  # C,N
-VARIANTS = ("conventional", "conventional_cl", "float32", "bfloat16", "recompute", "unrolled", "single_path")
+VARIANTS = ("conventional", "conventional_cl", "float32", "pytorch", "bfloat16", "recompute", "unrolled", "single_path")
 OVERRIDES = {
+    "pytorch": ["engine.native=false"],
     "bfloat16": ["engine.precision=bfloat16"],
     "recompute": ["engine.recompute=cells"],
     "unrolled": ["arch_step=unrolled"],

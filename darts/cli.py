@@ -155,7 +155,7 @@ def sweep(command: str, overrides: list[str], own_configs: Path | None) -> int:
 
     from darts import config
     from darts.paths import config_dir
-    from darts.searching import new_run_dir
+    from darts.run_folder import new_run_dir
 
     parsed = config.parse_overrides(overrides)
     folders = config.config_folders(parsed, own_configs)

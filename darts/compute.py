@@ -12,8 +12,7 @@ from supernet.cell import SearchCell
 from supernet.network import SuperNet
 from supernet.relaxations.base import EdgeWeights
 
-PRECISIONS = ("float32", "bfloat16")
-RECOMPUTE = ("none", "cells")
+CHOICES = {"precision": ("float32", "bfloat16"), "recompute": ("none", "cells")}  # of those arguments
 
 
 class Compute:
@@ -24,12 +23,14 @@ class Compute:
         precision: ``bfloat16`` runs convolutions and keeps activations in bfloat16 (autocast). Weights, batch
             statistics, architecture parameters, losses and optimizer states stay float32.
         recompute: ``cells`` keeps only the inputs of cells for the backward pass and runs each cell once more in it.
+        native: on the CPU in float32, use compiled kernels, which a C++ compiler makes at the first use; without one,
+            torch's operators (`supernet.native`).
         compile: compile the search cell with torch.compile; minutes at the start.
         cuda_graphs: capture forward and backward of each half-step where every operation is active, which spares
             launching their kernels one by one.
 
     Raises:
-        ValueError: an unknown choice, or CUDA graphs without CUDA or together with the other two.
+        ValueError: CUDA graphs without CUDA or together with the other two.
     """
 
     def __init__(
@@ -37,12 +38,10 @@ class Compute:
         network: SuperNet,
         precision: str = "float32",
         recompute: str = "none",
+        native: bool = False,
         compile: bool = False,
         cuda_graphs: bool = False,
     ) -> None:
-        for name, value, allowed in (("precision", precision, PRECISIONS), ("recompute", recompute, RECOMPUTE)):
-            if value not in allowed:
-                raise ValueError(f"{name}: got {value!r}; allowed are {', '.join(allowed)}")
         self.network, self.device = network, network.classifier.weight.device
         if cuda_graphs and (self.device.type != "cuda" or recompute != "none" or compile):
             raise ValueError(
@@ -52,9 +51,10 @@ class Compute:
         self.bfloat16 = precision == "bfloat16"
         network.recompute = recompute == "cells"
         self.captured: dict[tuple[object, ...], nn.Module] | None = {} if cuda_graphs else None
-        if compile:
-            for module in network.modules():
-                if isinstance(module, SearchCell):
+        for module in network.modules():
+            if isinstance(module, SearchCell):
+                module.native = native
+                if compile:
                     module.compile()
 
     def logits(self, images_BCHW: Tensor, edge_weights: EdgeWeights, alone: bool = True) -> Tensor:

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from darts.build import Problems, build_part
 from darts.checkpoint import checkpoint_path, load_checkpoint
 from darts.errors import UserError
-from darts.paths import resuming
+from darts.parts import Problems, build_part
 from darts.results import SearchResult
-from darts.searching import read_config
+from darts.run_folder import read_config, resuming
 
 
 def derive_command(settings: dict[str, Any], given: set[str]) -> int:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from darts.errors import UserError
 
 
 def config_dir() -> Path:
@@ -39,29 +36,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def resuming(run_dir: Path) -> str:
-    """What to type, in any shell, to go on with a run."""
-    return shlex.join(["darts", "search", f"resume={run_dir}"])
-
-
-def make_run_dir(path: Path) -> Path:
-    """Create a run folder.
-
-    Raises:
-        UserError: it holds a run already, or cannot be written.
-    """
-    if (path / "config.yaml").exists() or (path / "result.json").exists():
-        raise UserError(f"run_dir: {path} already holds a run; choose another folder, or go on: {resuming(path)}")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        for name in ("checkpoints", "tensorboard", "figures", "exports"):
-            (path / name).mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"run_dir: cannot write to {path} ({error.strerror}); give a folder you may write to with run_dir=FOLDER"
-        ) from None
-    return path

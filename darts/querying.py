@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from darts.build import build_oracle
 from darts.errors import UserError
 from darts.oracle.base import Table
+from darts.parts import build_oracle
 from darts.report import accuracy_label
 from supernet.cost import NetworkSize, genotype_cost
 from supernet.genotype import Genotype

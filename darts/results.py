@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from darts.errors import UserError
-from darts.paths import resuming, write_text
+from darts.paths import write_text
+from darts.run_folder import resuming
 
 SCHEMA_VERSION = 1
 

@@ -18,9 +18,9 @@ from darts.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from darts.discretizers.base import Discretizer
 from darts.errors import UserError, reason
 from darts.monitors.base import Monitor
-from darts.paths import resuming
 from darts.phases import Phase, Schedule, Steps
 from darts.results import SearchResult
+from darts.run_folder import resuming
 from darts.signals import StopRequest
 from darts.state import NonFiniteLoss, SearchState
 from darts.tracking import environment

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from darts.build import build_oracle, build_search
+from darts.build import build_search
 from darts.checkpoint import checkpoint_path
-from darts.errors import UserError, reason
+from darts.errors import UserError
 from darts.figures import draw_all
 from darts.oracle.base import Table
-from darts.paths import make_run_dir, resuming, write_text
+from darts.parts import build_oracle
 from darts.report import print_result
 from darts.results import SearchResult
+from darts.run_folder import make_run_dir, new_run_dir, read_config, remove_empty, resuming, write_config
 from darts.search_loop import Interrupted, Search
 from darts.tracking import differences, environment
 
@@ -122,46 +120,3 @@ def finish(search: Search, settings: Mapping[str, Any], folder: Path) -> int:
         result.write(result_file)
     print_result(result, folder, oracle.notice())
     return 0
-
-
-def read_config(folder: Path, option: str = "resume") -> dict[str, Any]:
-    """The settings of a run.
-
-    Raises:
-        UserError: no run folder, or a config that cannot be read.
-    """
-    file = folder / "config.yaml"
-    if not file.is_file():
-        raise UserError(
-            f"{option}: {folder} is no run folder (it holds no config.yaml); give one that darts search made"
-        )
-    try:
-        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{option}: {file} cannot be read ({reason(error)})") from None
-    needed = {"space", "network", "data", "budget", "engine", "seed", "relaxation", "discretizer"}
-    if not isinstance(stored, dict) or not needed <= stored.keys():
-        raise UserError(f"{option}: {file} is no config of darts search; give a folder that darts search made")
-    return stored
-
-
-def write_config(settings: Mapping[str, Any], folder: Path) -> None:
-    """Keep the settings beside the result."""
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
-
-
-def new_run_dir(command: str) -> Path:
-    """outputs/COMMAND/DATE/TIME under the caller's folder, with a number behind it if that is taken."""
-    now = datetime.now()
-    base = Path("outputs") / command / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
-    folder, number = base, 2
-    while folder.exists():
-        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return folder
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a run folder that never came to hold anything."""
-    for path in (*sorted(folder.glob("*")), folder):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()

@@ -139,6 +139,8 @@ class SearchCell(nn.Module):
         norm: makes the normalisations inside operations (without affine parameters during search).
     """
 
+    native = False  # whether compiled kernels may be used
+
     def __init__(self, space: SearchSpace, channels: int, norm: NormFactory) -> None:
         super().__init__()
         self.space, self.channels, self.norm = space, channels, norm
@@ -256,7 +258,7 @@ class SearchCell(nn.Module):
             skip_T = extra_T if skip_T is None else torch.where(mask_T, skip_T + extra_T, extra_T)
             skip = tuple(range(len(edges)))
         convs = tuple(Conv(chosen, stack.kernel_size, stack.eps) for stack, chosen in stacks)
-        plan = Plan(skip, pool, convs, self.tracked and self.training)
+        plan = Plan(skip, pool, convs, self.tracked and self.training, self.native)
         if reached := plan.reached:
             found = leaving(plan, x_BCHW, skip_T, pool_T, inputs)
             terms += [(source + 1 + t, term_BCHW) for t, term_BCHW in zip(reached, found, strict=False)]

@@ -27,8 +27,10 @@ import torch
 from torch import Tensor
 
 from supernet.fast_backward import Backward
-from supernet.fast_parts import Normalised, Pool, mean_and_covariance, rows
 from supernet.leaving import ConvInputs, Plan, leaving_plainly
+from supernet.native import NAMES, native_passes
+from supernet.normalised import Normalised
+from supernet.passes import Passes, Term, rows
 
 SMALL = 100_000  # values of a node, below which launching more operators costs more than they save
 
@@ -52,6 +54,12 @@ def leaving(
         return list(FastLeaving.apply(plan, x_BCHW, skip_T, pool_T, *flat))
 
 
+def passes_for(plan: Plan, x_BCHW: Tensor) -> Passes:
+    """Compiled ones where they are wanted and serve."""
+    compiled = plan.native and x_BCHW.device.type == "cpu" and x_BCHW.dtype in NAMES
+    return (native_passes() if compiled else None) or Passes()
+
+
 def regrouped(flat: Sequence[Tensor | None]) -> list[ConvInputs]:
     """The convolutions' tensors as they were before autograd wanted them in one row."""
     return [ConvInputs(*flat[i : i + 4]) for i in range(0, len(flat), 4)]  # type: ignore[arg-type]
@@ -65,7 +73,7 @@ class FastLeaving(torch.autograd.Function):
         ctx: Any, plan: Plan, x_BCHW: Tensor, skip_T: Tensor | None, pool_T: Tensor | None, *flat: Tensor | None
     ) -> tuple[Tensor, ...]:
         wide = torch.promote_types(x_BCHW.dtype, torch.float32)
-        convs = regrouped(flat)
+        convs, passes = regrouped(flat), passes_for(plan, x_BCHW)
         matrices = any(conv.kernel_size == 1 for conv in plan.convs)
         batch = any(inputs.mean is None for inputs in convs)
         x_PC = rows(x_BCHW)
@@ -73,37 +81,35 @@ class FastLeaving(torch.autograd.Function):
             raise ValueError("batch statistics need more than one value a channel; give a larger batch or image")
         relu_BCHW = x_BCHW.relu() if convs else x_BCHW
         relu_PC = rows(relu_BCHW).to(wide) if matrices else x_PC
-        moments = mean_and_covariance(relu_PC) if matrices and batch else None
-        normed = [Normalised(conv, inputs, relu_BCHW, moments) for conv, inputs in zip(plan.convs, convs, strict=True)]
-        pool_PC = rows(Pool(x_BCHW)(x_BCHW)) if plan.pool else x_PC
-        terms = []
+        moments = passes.covariance(relu_PC) if matrices and batch else None
+        normed = [
+            Normalised(conv, inputs, relu_BCHW, moments, passes) for conv, inputs in zip(plan.convs, convs, strict=True)
+        ]
+        pool_PC = rows(passes.pool(x_BCHW)) if plan.pool else x_PC
+        found = []
         for target in plan.reached:
-            term_BCHW = torch.empty_like(x_BCHW, dtype=wide)
-            term_PC = rows(term_BCHW)
             served = [(one, columns) for one in normed if (columns := one.columns(target)) is not None]
             base = x_BCHW.new_zeros((), dtype=wide)
             for one, columns in served:
                 base = torch.addcmul(base, one.mean[columns], one.scale[columns], value=-1)
-            for one, columns in served:
-                if one.z is not None:
-                    base = torch.addcmul(base, rows(one.z)[:, columns], one.scale[columns], out=term_PC)
-            if base is not term_PC:
-                term_PC.copy_(base)
+            terms = [Term(rows(one.z)[:, columns], one.scale[columns]) for one, columns in served if one.z is not None]
             for one, columns in served:
                 if one.matrix is not None:
-                    term_PC.addmm_(relu_PC, (one.matrix[columns] * one.scale[columns, None]).T)
+                    terms.append(Term(relu_PC, (one.matrix[columns] * one.scale[columns, None]).T))
             if target in plan.skip:
-                term_PC.addcmul_(x_PC, skip_T[target])  # type: ignore[index]
+                terms.append(Term(x_PC, skip_T[target].to(wide)))  # type: ignore[index]
             if target in plan.pool:
-                term_PC.addcmul_(pool_PC, pool_T[target], value=1 / 9)  # type: ignore[index]
-            terms.append(term_BCHW.to(x_BCHW.dtype))
-        ctx.plan, ctx.normed = plan, normed
+                terms.append(Term(pool_PC, pool_T[target].to(wide) / 9))  # type: ignore[index]
+            found_BCHW = torch.empty_like(x_BCHW, dtype=wide)
+            passes.combine(rows(found_BCHW), terms, base if served else None)
+            found.append(found_BCHW.to(x_BCHW.dtype))
+        ctx.plan, ctx.normed, ctx.passes = plan, normed, passes
         ctx.save_for_backward(x_BCHW, skip_T, pool_T, *flat, *(one.z for one in normed))
         for one in normed:
             one.z = None  # autograd keeps it, and frees it after use
         statistics = [tensor for one in normed if one.batch and plan.statistics for tensor in (one.mean, one.var)]
         ctx.mark_non_differentiable(*statistics)
-        return (*terms, *statistics)
+        return (*found, *statistics)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -116,7 +122,7 @@ class FastLeaving(torch.autograd.Function):
         if torch.is_grad_enabled():  # second derivatives
             return None, *differentiable(plan, inputs, gradients, needed)
         with torch.autocast(inputs[0].device.type, enabled=False):
-            return None, *Backward(plan, ctx.normed, inputs, outputs, gradients, needed).run()
+            return None, *Backward(plan, ctx.passes, ctx.normed, inputs, outputs, gradients, needed).run()
 
 
 def differentiable(

@@ -46,12 +46,14 @@ class Plan:
         skip, pool: targets of the identity and of the pooling.
         convs: the stacked convolutions.
         statistics: whether batch statistics are wanted beside the terms, for running averages.
+        native: whether compiled kernels may be used.
     """
 
     skip: tuple[int, ...]
     pool: tuple[int, ...]
     convs: tuple[Conv, ...]
     statistics: bool = True
+    native: bool = False
 
     @property
     def reached(self) -> list[int]:

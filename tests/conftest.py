@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from supernet.cell import SearchCell
+from supernet.native import native_passes
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Test tensors are tiny: one thread is as fast, and several test processes at once do not wait for each other.
@@ -29,6 +32,16 @@ def _clean_torch() -> Iterator[None]:
 def fast_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hand-written form of the search cell even for the small images of tests."""
     monkeypatch.setattr("supernet.fast_leaving.SMALL", 0)
+
+
+@pytest.fixture(params=["pytorch", "native"])
+def fast_forms(request: pytest.FixtureRequest, fast_form: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That form with PyTorch's operators, and with compiled kernels where there is a compiler."""
+    if request.param == "native":
+        if native_passes() is None:
+            pytest.skip("no compiled kernels: a C++ compiler is needed")
+        monkeypatch.setattr(SearchCell, "native", True)
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from hydra.utils import get_class
 
-from darts.build import build_oracle, build_part, build_search
+from darts.build import build_search
 from darts.config import compose_config
 from darts.datasets.base import Dataset
+from darts.parts import build_oracle, build_part
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"

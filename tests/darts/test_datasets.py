@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from darts.build import build_part
 from darts.config import compose_config
 from darts.datasets.base import Dataset, Images, resized
 from darts.datasets.digits import Digits
 from darts.datasets.fake import Fake
 from darts.datasets.image_folder import ImageFolder
 from darts.errors import UserError
+from darts.parts import build_part
 
 NAMES = ("digits", "fake", "image_folder", "cifar10", "cifar100", "fashion_mnist")
 Array = np.ndarray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from supernet.norm import norm_factory
 from supernet.relaxations.base import EdgeWeights
 from supernet.search_space import SearchSpace
 
-pytestmark = pytest.mark.usefixtures("fast_form")
+pytestmark = pytest.mark.usefixtures("fast_forms")
 
 CONVOLUTIONS = torch.ops.aten.convolution_backward
 
@@ -90,12 +91,12 @@ def test_one_value_a_channel_is_refused_as_batch_normalisation_does() -> None:
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
-def test_statistics_survive_a_mean_a_thousand_times_the_deviation(kernel_size: int) -> None:
+def test_statistics_survive_a_mean_a_thousand_times_the_deviation(kernel_size: int, fast_forms: str) -> None:
     """Each output channel is one input channel (the centre of the kernel is 1), so its statistics are known."""
     x = (1e3 + drawn(8, 4, 16, 16)).float()
     weight = torch.zeros(4, 4, kernel_size, kernel_size, dtype=torch.float32)
     weight[range(4), range(4), kernel_size // 2, kernel_size // 2] = 1
-    plan = Plan((), (), (Conv((0,), kernel_size, 1e-5),))
+    plan = Plan((), (), (Conv((0,), kernel_size, 1e-5),), native=fast_forms == "native")
     one = torch.ones(1, dtype=torch.float32)
     out, mean, var = leaving(plan, x, None, None, [ConvInputs(weight, one, None, None)])
     exact = x.double()
@@ -391,7 +392,8 @@ def plans() -> Iterator[Any]:
 
 @pytest.mark.parametrize("given", [False, True], ids=["batch statistics", "given statistics"])
 @pytest.mark.parametrize("plan", list(plans()))
-def test_the_fast_form_equals_the_plain_one(plan: Plan, given: bool) -> None:
+def test_the_fast_form_equals_the_plain_one(plan: Plan, given: bool, fast_forms: str) -> None:
+    plan = replace(plan, native=fast_forms == "native")
     x, skip, pool = drawn(2, 3, 4, 5).requires_grad_(), drawn(3, seed=2), drawn(3, seed=3)
     convs = []
     for place, conv in enumerate(plan.convs):

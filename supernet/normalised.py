@@ -1,4 +1,4 @@
-"""What `supernet.fast_leaving` is made of: pooling, and convolutions with the statistics of their outputs.
+"""A stacked convolution after its forward pass, with the statistics of its outputs.
 
 Shape suffixes: B batch, C channels, H height, W width, P pixels of all images, S targets that a convolution serves.
 """
@@ -10,47 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supernet.leaving import Conv, ConvInputs
-
-
-def rows(x_BCHW: Tensor) -> Tensor:
-    """The pixels of a channels-last tensor as a matrix (P, C): a view."""
-    return x_BCHW.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-class Pool:
-    """Nine times the 3x3 mean over the pixels inside the image, and its transpose, as a depthwise convolution.
-
-    oneDNN is fast at those. The ninth is left to the weight: 1/9 is no number of bfloat16.
-    """
-
-    def __init__(self, x_BCHW: Tensor) -> None:
-        self.sizes = x_BCHW.shape[2:]
-        self.kernel = x_BCHW.new_ones(x_BCHW.shape[1], 1, 3, 3)
-
-    def _widen(self, x_BCHW: Tensor) -> Tensor:
-        """In place, 3 / (pixels inside the image) along each axis: 3/2 at both ends, 3 where there is but one."""
-        for axis, size in zip((2, 3), self.sizes, strict=True):
-            for end in {0, size - 1}:
-                x_BCHW.select(axis, end).mul_(3.0 if size == 1 else 1.5)
-        return x_BCHW
-
-    def _sum(self, x_BCHW: Tensor) -> Tensor:
-        return F.conv2d(x_BCHW, self.kernel, padding=1, groups=len(self.kernel))
-
-    def __call__(self, x_BCHW: Tensor) -> Tensor:
-        return self._widen(self._sum(x_BCHW))
-
-    def transposed_(self, gradient_BCHW: Tensor) -> Tensor:
-        """Gradient of the input; overwrites its argument."""
-        return self._sum(self._widen(gradient_BCHW))
-
-
-def mean_and_covariance(x_PC: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the columns; a guess at the mean is taken away first, so that squares do not cancel."""
-    guess = x_PC[: -(-len(x_PC) // 64)].mean(0)
-    centred_PC = x_PC - guess
-    rest = centred_PC.mean(0)
-    return guess + rest, torch.addmm(torch.outer(rest, rest), centred_PC.T, centred_PC, beta=-1, alpha=1 / len(x_PC))
+from supernet.passes import Passes, rows
 
 
 class Normalised:
@@ -64,7 +24,12 @@ class Normalised:
     """
 
     def __init__(
-        self, conv: Conv, inputs: ConvInputs, relu_BCHW: Tensor, moments: tuple[Tensor, Tensor] | None
+        self,
+        conv: Conv,
+        inputs: ConvInputs,
+        relu_BCHW: Tensor,
+        moments: tuple[Tensor, Tensor] | None,
+        passes: Passes,
     ) -> None:
         self.conv, self.channels, self.batch = conv, relu_BCHW.shape[1], inputs.mean is None
         wide = torch.promote_types(relu_BCHW.dtype, torch.float32)
@@ -74,7 +39,7 @@ class Normalised:
             weight = inputs.weight.to(relu_BCHW.dtype)
             self.z = F.conv2d(relu_BCHW, weight, padding=conv.kernel_size // 2)
             if self.batch:
-                mean, var = torch.batch_norm_update_stats(self.z.to(wide), None, None, 0.0)
+                mean, var = passes.moments(rows(self.z).to(wide))
         else:
             self.matrix = inputs.weight[:, :, 0, 0].to(wide)
             if moments is not None:

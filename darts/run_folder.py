@@ -1,0 +1,96 @@
+"""The folder of a run: its name, its making, its config, and how to go on with it."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darts.errors import UserError, reason
+from darts.paths import write_text
+
+FOLDERS = ("checkpoints", "tensorboard", "figures", "exports")
+NEEDED = {  # what a config of each command holds at least
+    "search": {"space", "network", "data", "budget", "engine", "seed", "relaxation", "discretizer"},
+    "baseline": {"space", "baseline", "evaluator", "budget", "seeds"},
+}
+
+
+def resuming(run_dir: Path, command: str = "search") -> str:
+    """What to type, in any shell, to go on with a run."""
+    return shlex.join(["darts", command, f"resume={run_dir}"])
+
+
+def make_run_dir(path: Path, command: str = "search", folders: Sequence[str] = FOLDERS) -> Path:
+    """Create a run folder.
+
+    Args:
+        path: the folder.
+        command: whose run it is.
+        folders: names of the folders inside.
+
+    Raises:
+        UserError: it holds a run already, or cannot be written.
+    """
+    if (path / "config.yaml").exists() or (path / "result.json").exists():
+        raise UserError(
+            f"run_dir: {path} already holds a run; choose another folder, or go on: {resuming(path, command)}"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name in folders:
+            (path / name).mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"run_dir: cannot write to {path} ({error.strerror}); give a folder you may write to with run_dir=FOLDER"
+        ) from None
+    return path
+
+
+def read_config(folder: Path, option: str = "resume", command: str = "search") -> dict[str, Any]:
+    """The settings of a run of a command.
+
+    Raises:
+        UserError: no run folder, or a config that cannot be read.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise UserError(
+            f"{option}: {folder} is no run folder (it holds no config.yaml); give one that darts {command} made"
+        )
+    try:
+        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {file} cannot be read ({reason(error)})") from None
+    if not isinstance(stored, dict) or not NEEDED[command] <= stored.keys():
+        raise UserError(f"{option}: {file} is no config of darts {command}; give a folder that darts {command} made")
+    return stored
+
+
+def write_config(settings: Mapping[str, Any], folder: Path) -> None:
+    """Keep the settings beside the result."""
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
+
+
+def new_run_dir(command: str) -> Path:
+    """outputs/COMMAND/DATE/TIME under the caller's folder, with a number behind it if that is taken."""
+    now = datetime.now()
+    base = Path("outputs") / command / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
+    folder, number = base, 2
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a run folder that never came to hold anything."""
+    for path in (*sorted(folder.glob("*")), folder):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
