@@ -16,10 +16,13 @@ from darts.errors import UserError
 
 COMMANDS = {
     "search": "find a cell: images in, cell string and run folder out",
+    "baseline": "evolution, random search and the rest, many seeds, on one budget axis",
+    "compare": "runs beside each other: table, pictures, one page; or a whole study",
     "derive": "print the cell of a run, of any epoch, with any discretizer",
     "query": "what is known of cells: index, cost, accuracies; or import a benchmark's files",
     "completion": "print a script for shell completion",
 }
+PATHS = ("compare",)  # commands that take folders as words
 OVERVIEW = """darts: differentiable architecture search over the NAS-Bench-201 cell
 
 usage: darts COMMAND [words] [key=value ...]
@@ -90,9 +93,9 @@ def run(command: str, words: list[str]) -> int:
     from darts.config import compose_config, parse_overrides, quoted, split_words
 
     words, multirun, own_configs = take_flags(words)
-    positional, overrides = split_words(words)
+    positional, overrides = split_words(words, command in PATHS)
     overrides = [quoted(override) for override in overrides]
-    if positional and command != "query":
+    if positional and command not in ("query", *PATHS):
         raise UserError(f"{positional[0]!r}: darts {command} takes key=value only; see darts {command} --help")
     if multirun:
         if command != "search":
@@ -110,6 +113,14 @@ def run(command: str, words: list[str]) -> int:
         from darts.searching import search_command
 
         return search_command(settings, given)
+    if command == "baseline":
+        from darts.baselining import baseline_command
+
+        return baseline_command(settings, given)
+    if command == "compare":
+        from darts.comparing import compare_command
+
+        return compare_command(settings, positional)
     if command == "derive":
         from darts.deriving import derive_command
 

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from darts.errors import UserError, reason
@@ -23,14 +23,21 @@ from darts.paths import config_dir
 TEXT_KEYS = {"cell", "run", "resume", "run_dir", "model", "output", "import"}
 KEY = re.compile(r"([+~]{0,2})([A-Za-z_][\w./@:]*)=(.*)", re.DOTALL)
 BUDGETS = ("epochs", "steps", "images", "seconds")
+LABELLED = (
+    "baseline",
+)  # commands whose runs are labelled, by their choice of the group of that name, if not by the user
 
 
-def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Positional words and overrides; `~key` deletes a key, as in Hydra."""
+def split_words(words: Sequence[str], paths: bool = False) -> tuple[list[str], list[str]]:
+    """Positional words and overrides; `~key` deletes a key, as in Hydra. With `paths`, a word that is the name of a
+    folder is positional even with a = in it, as folders of sweeps have.
+    """
     positional: list[str] = []
     overrides: list[str] = []
     for word in words:
         is_override = KEY.fullmatch(word) or re.fullmatch(r"~[\w./@:]+", word)
+        if paths and Path(word).is_dir():
+            is_override = None
         (overrides if is_override else positional).append(word)
     return positional, overrides
 
@@ -130,9 +137,10 @@ def compose_config(command: str, overrides: Sequence[str], own_configs: Path | N
     folders = config_folders(parsed, own_configs)
     explain(command, parsed, folders)
     # a group that is null by default may be given as null; Hydra itself cannot read that
-    words = [override.input_line or "" for override in parsed if not _is_null_choice(override, folders)]
+    words = [override.input_line or "" for override in parsed if not _is_null_choice(override, folders, command)]
     try:
         config = _compose(command, words, folders)
+        choices = _take_choices(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(_missing_option(command, parsed, folders) or " ".join(str(error).split())) from None
     try:
@@ -141,6 +149,8 @@ def compose_config(command: str, overrides: Sequence[str], own_configs: Path | N
         key = getattr(error, "full_key", None) or ""
         raise UserError(f"{key}: {reason(error)}; give {key}=VALUE") from None
     assert isinstance(settings, dict)
+    if command in LABELLED and settings["label"] is None:
+        settings["label"] = choices[command]
     return one_budget({str(key): value for key, value in settings.items()}, parsed)
 
 
@@ -150,7 +160,7 @@ def one_budget(settings: dict[str, Any], parsed: Sequence[Override]) -> dict[str
     budgets = {key.removeprefix("budget.") for key in given if key.startswith("budget.")}
     budget = settings.get("budget")
     if isinstance(budget, dict) and any(budget.get(name) is not None for name in budgets):
-        settings["budget"] |= {name: None for name in BUDGETS if name not in budgets}
+        settings["budget"] = {name: value if name in budgets else None for name, value in budget.items()}
     return settings
 
 
@@ -162,12 +172,21 @@ def search_path_override(folders: Sequence[Path]) -> list[str]:
 
 def _compose(command: str, overrides: Sequence[str], folders: Sequence[Path]) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
-        return compose(command, [*overrides, *search_path_override(folders[1:])])
+        words = [*overrides, *search_path_override(folders[1:])]
+        return compose(command, words, return_hydra_config=True)
+
+
+def _take_choices(config: DictConfig) -> dict[str, str]:
+    """Group to choice; takes Hydra's own node out of the settings."""
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    return choices
 
 
 def _missing_option(command: str, parsed: Sequence[Override], folders: Sequence[Path]) -> str | None:
     """The message for a key that is known, but not to the parts that were chosen."""
-    choices = [o.input_line or "" for o in parsed if group_choices(o.key_or_group, folders)]
+    choices = [o.input_line or "" for o in parsed if group_choices(o.key_or_group, folders, command)]
     chosen = _compose(command, choices, folders)
     for override in parsed:
         name = override.key_or_group
@@ -196,7 +215,7 @@ def explain(command: str, parsed: Sequence[Override], folders: Sequence[Path]) -
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"unknown option {name!r}; {hint}darts {command} --help lists all of them")
-        choices = group_choices(name, folders)
+        choices = group_choices(name, folders, command)
         is_group = bool(choices) or name == "experiment"
         if not is_group or override.value_type not in (None, ValueType.ELEMENT) or (value is None and name in optional):
             continue
@@ -207,9 +226,9 @@ def explain(command: str, parsed: Sequence[Override], folders: Sequence[Path]) -
                 raise UserError(f"{name}: got {'null' if choice is None else repr(str(choice))}; {mend}")
 
 
-def _is_null_choice(override: Override, folders: Sequence[Path]) -> bool:
+def _is_null_choice(override: Override, folders: Sequence[Path], command: str) -> bool:
     group = override.key_or_group
-    return override._value is None and (group == "experiment" or bool(group_choices(group, folders)))
+    return override._value is None and (group == "experiment" or bool(group_choices(group, folders, command)))
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -231,9 +250,15 @@ def defaults_of(primary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def group_choices(group: str, folders: Sequence[Path]) -> list[str]:
-    """Names of the YAML files of a group."""
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+def group_choices(group: str, folders: Sequence[Path], command: str) -> dict[str, Path]:
+    """Name to YAML file of the choices of a group; a file with a line ``# darts COMMAND:`` is for that one alone."""
+    files = {file.stem: file for folder in reversed(folders) for file in (folder / group).glob("*.yaml")}
+    found = {}
+    for name, file in sorted(files.items()):
+        own = re.search(r"^# darts (\w+):", file.read_text(encoding="utf-8"), re.MULTILINE)
+        if own is None or own[1] == command:
+            found[name] = file
+    return found
 
 
 def options(command: str, folders: Sequence[Path]) -> list[str]:

@@ -6,14 +6,15 @@ Shape suffixes: K epochs, E edges, O operations.
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from darts.paths import replacing
 from darts.results import SearchResult
 from supernet.genotype import edges_of
-from supernet.relaxations.base import Relaxation
 from supernet.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from supernet.relaxations.base import Relaxation
 
 COLOURS = ("#9e9e9e", "#e69f00", "#56b4e9", "#0072b2", "#009e73", "#cc79a7", "#d55e00", "#f0e442")  # Okabe & Ito's
 
@@ -38,6 +39,7 @@ def draw_all(result: SearchResult, relaxation: Relaxation, space: SearchSpace, f
 
 def _alphas(result: SearchResult, relaxation: Relaxation, space: SearchSpace):  # type: ignore[no-untyped-def]
     """One panel an edge: the expected weight of each operation over the epochs."""
+    import torch
     from matplotlib.figure import Figure
 
     weights_KEO = torch.stack(

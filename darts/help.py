@@ -7,7 +7,7 @@ import re
 import yaml
 
 from darts.cli import COMMANDS
-from darts.config import defaults_of
+from darts.config import defaults_of, group_choices
 from darts.paths import config_dir
 
 USAGE = {
@@ -18,6 +18,21 @@ USAGE = {
   darts search method=darts_v1 dataset=cifar10 dataset.root=DATA dataset.download=true
   darts search resume=RUN_DIR                             go on where a run stopped
   darts search -m seed=0,1,2 run_dir=RUNS                 a sweep; each job in RUNS/seed=N
+""",
+    "baseline": """usage: darts baseline [key=value ...] [--config-dir FOLDER]
+
+  darts baseline oracle.path=TABLE.csv                    regularized evolution, five seeds, 1,000 evaluations each
+  darts baseline baseline=random_search seeds=0-499       another method, more seeds
+  darts baseline evaluator.signal=cifar10/valid/12 budget.evaluations=100
+  darts baseline resume=RUN_DIR                           go on where it stopped
+""",
+    "compare": """usage: darts compare RUN_DIR... [key=value ...]
+
+  darts compare outputs/baseline/2026-11-22/* run_dir=comparison
+  darts compare experiment=evolution_against_random oracle.path=TABLE.csv   a study: its runs are made first
+  darts compare experiment=all_baselines seeds=0-9 oracle.path=TABLE.csv run_dir=STUDY
+
+A folder of runs stands for all of them. The same command goes on where a study stopped, if run_dir is given.
 """,
     "derive": """usage: darts derive run=RUN_DIR [epoch=K] [discretizer=NAME] [discretizer.KEY=VALUE]
 
@@ -38,7 +53,7 @@ def command_help(command: str) -> str:
     primary = yaml.safe_load(text)
     lines = [USAGE[command], "choices (GROUP=NAME; several at once: GROUP=[A,B]):"]
     for group, default in defaults_of(primary).items():
-        for file in sorted((config_dir() / group).glob("*.yaml")):
+        for file in group_choices(group, [config_dir()], command).values():
             chosen = file.stem in (default if isinstance(default, list) else [default])
             choice = f"{group}={file.stem}"
             lines.append(f"  {choice:<28}{'*' if chosen else ' '} {_summary(file.read_text('utf-8'))}")
@@ -67,8 +82,9 @@ def complete(words: list[str], cursor: int) -> list[str]:
     names = options(command, [config_dir()])
     group, equals, start = word.partition("=")
     if equals:
-        choices = sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
-        return [f"{group}={choice}" for choice in choices if choice.startswith(start)]
+        return [
+            f"{group}={choice}" for choice in group_choices(group, [config_dir()], command) if choice.startswith(start)
+        ]
     return [f"{name}=" for name in names if name.startswith(word)]
 
 

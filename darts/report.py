@@ -58,14 +58,18 @@ def result_lines(result: SearchResult, folder: Path, notice: str | None = None) 
 
 def print_result(result: SearchResult, folder: Path, notice: str | None = None) -> None:
     """Print the report on standard output."""
-    lines = result_lines(result, folder, notice)
+    print_lines(result_lines(result, folder, notice))
+
+
+def print_lines(lines: list[tuple[str, str]]) -> None:
+    """Print names and values: a table on a terminal, with the first value in one line, plain lines elsewhere."""
     console = Console()
     if not console.is_terminal:
         width = max(len(name) for name, _ in lines)
         for name, value in lines:
             print(f"{name:<{width}}  {value}")
         return
-    console.print(result.cell, soft_wrap=True, highlight=False, style="bold")  # one line, to be copied
+    console.print(lines[0][1], soft_wrap=True, highlight=False, style="bold")  # one line, to be copied
     table = Table(show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

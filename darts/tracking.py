@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import platform
-
-import torch
+import sys
+from typing import TYPE_CHECKING
 
 from darts import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 
 def environment(device: torch.device) -> dict[str, str | int]:
     """Versions, machine, device and thread count; equal values and an equal seed give equal bits."""
+    import torch
+
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "darts": __version__,
@@ -20,6 +25,14 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
     }
+
+
+def software() -> dict[str, str | int]:
+    """Versions of the program and of the libraries that it has loaded."""
+    libraries = {
+        name: sys.modules[name].__version__ for name in ("numpy", "torch", "optuna", "sklearn") if name in sys.modules
+    }
+    return {"darts": __version__, "python": platform.python_version(), "machine": platform.machine()} | libraries
 
 
 def differences(before: dict[str, str | int], now: dict[str, str | int]) -> list[str]:

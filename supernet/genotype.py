@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 
 def edges_of(num_nodes: int) -> tuple[tuple[int, int], ...]:
     """All (source, target) pairs of a cell with `num_nodes` nodes, in edge order."""
     return tuple((source, target) for target in range(1, num_nodes) for source in range(target))
+
+
+NODES = {nodes * (nodes - 1) // 2: nodes for nodes in range(2, 100)}  # by number of edges
+
+
+@cache
+def _template(num_edges: int) -> str:
+    """The cell string with %s in place of every operation."""
+    nodes = range(1, NODES[num_edges])
+    return "+".join("|" + "".join(f"%s~{source}|" for source in range(target)) for target in nodes)
 
 
 @dataclass(frozen=True)
@@ -30,14 +40,13 @@ class Genotype:
     operations: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        nodes = self.num_nodes
-        if nodes < 2 or nodes * (nodes - 1) // 2 != len(self.operations):
+        if len(self.operations) not in NODES:
             raise ValueError(f"a cell has 1, 3, 6, 10, ... edges; got {len(self.operations)} operations")
 
-    @cached_property
+    @property
     def num_nodes(self) -> int:
         """Number of nodes, the input node included."""
-        return int((1 + (1 + 8 * len(self.operations)) ** 0.5) / 2)
+        return NODES[len(self.operations)]
 
     @classmethod
     def parse(cls, text: str, allowed: Sequence[str] | None = None) -> Genotype:
@@ -69,11 +78,7 @@ class Genotype:
         return cls(tuple(operations))
 
     def __str__(self) -> str:
-        remaining = iter(self.operations)
-        nodes = []
-        for target in range(1, self.num_nodes):
-            nodes.append("|" + "".join(f"{next(remaining)}~{source}|" for source in range(target)))
-        return "+".join(nodes)
+        return _template(len(self.operations)) % self.operations
 
     def index(self, operations: Sequence[str]) -> int:
         """Position among all cells over `operations`: digits in edge order, the first edge most significant.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from supernet.genotype import Genotype, edges_of
 
@@ -32,6 +33,7 @@ class SearchSpace:
         self.num_nodes = num_nodes
         self.operations = tuple(operations)
         self.edges = edges_of(num_nodes)
+        self._others = {name: [other for other in operations if other != name] for name in operations}
 
     @property
     def size(self) -> int:
@@ -39,7 +41,7 @@ class SearchSpace:
         return len(self.operations) ** len(self.edges)
 
     def __iter__(self) -> Iterator[Genotype]:
-        return (self.genotype(index) for index in range(self.size))
+        return map(Genotype, product(self.operations, repeat=len(self.edges)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SearchSpace) and self.describe() == other.describe()
@@ -84,7 +86,8 @@ class SearchSpace:
 
     def sample(self, rng: random.Random) -> Genotype:
         """A cell drawn uniformly."""
-        return Genotype(tuple(rng.choice(self.operations) for _ in self.edges))
+        operations, count, draw = self.operations, len(self.operations), rng.random
+        return Genotype(tuple([operations[int(draw() * count)] for _ in self.edges]))
 
     def neighbours(self, genotype: Genotype) -> list[Genotype]:
         """All cells that differ in exactly one edge: E * (O - 1) of them."""
@@ -99,19 +102,71 @@ class SearchSpace:
 
     def mutate(self, genotype: Genotype, rng: random.Random) -> Genotype:
         """A neighbour drawn uniformly: one edge, another operation (Real et al. 2019, arXiv:1802.01548)."""
-        edge = rng.randrange(len(self.edges))
+        chosen = genotype.operations
+        edge = int(rng.random() * len(chosen))
+        others = self._others[chosen[edge]]
+        return Genotype((*chosen[:edge], others[int(rng.random() * len(others))], *chosen[edge + 1 :]))
+
+    def swap(self, genotype: Genotype, rng: random.Random) -> Genotype:
+        """Two edges, drawn uniformly, exchange their operations."""
         chosen = list(genotype.operations)
-        chosen[edge] = rng.choice([name for name in self.operations if name != chosen[edge]])
+        if len(chosen) > 1:
+            first, second = rng.sample(range(len(chosen)), 2)
+            chosen[first], chosen[second] = chosen[second], chosen[first]
+        return Genotype(tuple(chosen))
+
+    def invert(self, genotype: Genotype, rng: random.Random) -> Genotype:
+        """The operations between two edges, drawn uniformly, both included, in reverse order."""
+        chosen = list(genotype.operations)
+        if len(chosen) > 1:
+            first, last = sorted(rng.sample(range(len(chosen)), 2))
+            chosen[first : last + 1] = reversed(chosen[first : last + 1])
         return Genotype(tuple(chosen))
 
     def crossover(self, first: Genotype, second: Genotype, rng: random.Random) -> Genotype:
         """A child that takes each edge from one of its parents, either with probability one half."""
         return Genotype(tuple(rng.choice(pair) for pair in zip(first.operations, second.operations, strict=True)))
 
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """A cell as a row of decisions: how many choices each of them has."""
+        return (len(self.operations),) * len(self.edges)
+
+    def decisions(self, genotype: Genotype) -> tuple[int, ...]:
+        """Number of the choice that a cell makes in every decision."""
+        return tuple(self.operations.index(name) for name in genotype.operations)
+
+    def decided(self, decisions: Sequence[int]) -> Genotype:
+        """The cell that makes these decisions; the inverse of `decisions`."""
+        return Genotype(tuple([self.operations[choice] for choice in decisions]))
+
     def encode(self, genotype: Genotype) -> list[int]:
         """One-hot code, edge by edge: E * O zeros and ones."""
         self.check(genotype)
         return [int(name == choice) for choice in genotype.operations for name in self.operations]
+
+    def encode_paths(self, genotype: Genotype) -> list[int]:
+        """Which paths from input to output the cell has, as sequences of operations: 5 + 25 + 125 zeros and ones for
+        the NAS-Bench-201 cell (White et al. 2021, arXiv:1910.11858, section 4). Paths through none count as paths.
+        """
+        count, last = len(self.operations), self.num_nodes - 1
+        into: list[dict[int, str]] = [{} for _ in range(self.num_nodes)]
+        for (source, target), name in zip(self.edges, genotype.operations, strict=True):
+            into[target][source] = name
+        found: list[list[tuple[int, int]]] = [[(0, 0)]]  # by node: length and number of every path that reaches it
+        for target in range(1, self.num_nodes):
+            found.append(
+                [
+                    (length + 1, number * count + self.operations.index(name))
+                    for source, name in into[target].items()
+                    for length, number in found[source]
+                ]
+            )
+        starts = [sum(count**shorter for shorter in range(1, length)) for length in range(1, last + 2)]
+        code = [0] * starts[-1]
+        for length, number in found[-1]:
+            code[starts[length - 1] + number] = 1
+        return code
 
     def canonical_form(self, genotype: Genotype) -> str:
         """Text equal for cells that NAS-Bench-201 calls isomorphic (its 6,466 classes).

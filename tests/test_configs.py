@@ -76,7 +76,10 @@ def composed(file: Path, folder: Path, tiny: bool) -> dict[str, Any]:
     """Settings with one choice made; what a choice cannot know, a path, is given."""
     group, name = label(file).rsplit("/", 1)
     command, listed = primary_of(group)
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    text = file.read_text(encoding="utf-8")
+    if own := re.search(r"^# darts (\w+):", text, re.MULTILINE):
+        command = own[1]
+    content = yaml.safe_load(text) or {}
     paths = [f"{group}.{key}='{folder}'" for key in ("root", "path") if content.get(key, 0) in (None, "???")]
     return compose_config(
         command, [*(TINY if tiny and command == "search" else []), f"{'' if listed else '+'}{group}={name}", *paths]
@@ -127,7 +130,14 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
         assert type(build_oracle(settings["oracle"])) is get_class(part["_target_"])
     elif group == "dataset":
         assert isinstance(build_part(part, group), Dataset)
-    elif group not in ("cluster",):
+    elif group in ("baseline", "evaluator"):
+        assert type(build_part(part, group)) is get_class(part["_target_"])
+    elif group == "experiment":
+        assert settings["study"]
+        for words in settings["study"].values():
+            composed_run = compose_config("baseline", [*settings["common"], *words])
+            assert type(build_part(composed_run["baseline"], "baseline")).__name__
+    else:
         search = build_search(settings, None)
         assert search.state.network.space.size > 1
         if "_target_" in part:

@@ -44,6 +44,18 @@ class Column:
         if self.split not in SPLITS:
             raise ValueError(f"oracle split: got {self.split!r}; allowed are {', '.join(SPLITS)}")
 
+    @classmethod
+    def parse(cls, text: str) -> Column:
+        """Read ``cifar10/valid/200``; `str` of the result gives the same text back.
+
+        Raises:
+            ValueError: something else.
+        """
+        parts = text.split("/")
+        if len(parts) != 3 or not (parts[2] == "?" or (parts[2].isdecimal() and int(parts[2]) > 0)):
+            raise ValueError(f"got {text!r}; a column reads DATASET/SPLIT/EPOCHS, such as cifar10/valid/200")
+        return cls(parts[0], parts[1], None if parts[2] == "?" else int(parts[2]))
+
     def __str__(self) -> str:
         return f"{self.dataset}/{self.split}/{'?' if self.epochs is None else self.epochs}"
 
@@ -77,10 +89,21 @@ class Table:
         self._benchmark_index = benchmark_index
         self._sorted: dict[Column, NDArray[np.float64]] = {}
 
+    def check(self, name: str, column: Column) -> None:
+        """Refuse a column, given as option `name`, that the table does not have.
+
+        Raises:
+            ValueError: it is not there.
+        """
+        if column not in self.columns:
+            raise ValueError(f"{name}: {self._lacks(column)}")
+
+    def _lacks(self, column: Column) -> str:
+        return f"table {self.name} has no column {column}; it has {', '.join(map(str, self.columns))}"
+
     def _values(self, column: Column) -> NDArray[np.float64]:
         if column not in self.columns:
-            held = ", ".join(str(known) for known in self.columns)
-            raise KeyError(f"table {self.name} has no column {column}; it has {held}")
+            raise KeyError(self._lacks(column))
         return self.columns[column]
 
     def _position(self, genotype: Genotype) -> int:
@@ -156,7 +179,8 @@ def arranged(cells: Iterable[str], values: Mapping[str, Iterable[float]]) -> dic
         ValueError: a cell that is none, one that is missing or there twice.
     """
     space = Table.space
-    positions = [space.index(space.parse(cell)) for cell in cells]
+    known = {str(genotype): position for position, genotype in enumerate(space)}
+    positions = [known[cell] if cell in known else space.index(space.parse(cell)) for cell in cells]
     order = np.asarray(positions, dtype=np.int64)
     counts = np.bincount(order, minlength=space.size)
     if (counts != 1).any():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -182,6 +183,52 @@ def test_moves_are_uniform() -> None:
     assert_uniform(Counter(space.sample(rng) for _ in range(5400)), 27)
     assert_uniform(Counter(space.mutate(first, rng) for _ in range(3000)), 6)
     assert_uniform(Counter(space.crossover(first, second, rng) for _ in range(3200)), 8)
+
+
+@unhurried
+@given(spaces_and_cells(), randoms)
+def test_a_swap_exchanges_two_edges(case: tuple[SearchSpace, list[Genotype]], rng: random.Random) -> None:
+    space, (genotype,) = case
+    swapped = space.swap(genotype, rng)
+    assert sorted(swapped.operations) == sorted(genotype.operations)
+    assert sum(a != b for a, b in zip(swapped.operations, genotype.operations, strict=True)) in (0, 2)
+
+
+@unhurried
+@given(spaces_and_cells(), randoms)
+def test_an_inversion_turns_one_row_of_edges_round(
+    case: tuple[SearchSpace, list[Genotype]], rng: random.Random
+) -> None:
+    space, (genotype,) = case
+    chosen, size = genotype.operations, len(genotype.operations)
+    turned = {
+        (*chosen[:first], *reversed(chosen[first:last]), *chosen[last:])
+        for first in range(size)
+        for last in range(first, size + 1)
+    }
+    assert space.invert(genotype, rng).operations in turned
+
+
+@unhurried
+@given(spaces_and_cells())
+def test_decisions_are_digits_of_the_index(case: tuple[SearchSpace, list[Genotype]]) -> None:
+    space, (genotype,) = case
+    decisions, index = space.decisions(genotype), 0
+    for choice, count in zip(decisions, space.choices, strict=True):
+        index = index * count + choice
+    assert index == space.index(genotype)
+    assert space.decided(decisions) == genotype
+
+
+def test_a_path_code_has_the_paths_of_the_cell() -> None:
+    """In the benchmark's cell 3<-0, 3<-1<-0, 3<-2<-0 and 3<-2<-1<-0, by brute force over all sequences."""
+    space = SearchSpace()
+    sequences = [s for length in (1, 2, 3) for s in product(space.operations, repeat=length)]
+    rng = random.Random(0)
+    for genotype in [space.sample(rng) for _ in range(50)]:
+        e10, e20, e21, e30, e31, e32 = genotype.operations
+        paths = {(e30,), (e10, e31), (e20, e32), (e10, e21, e32)}
+        assert space.encode_paths(genotype) == [int(sequence in paths) for sequence in sequences]
 
 
 @unhurried

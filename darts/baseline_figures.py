@@ -1,0 +1,52 @@
+"""Pictures of black-box runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darts.baseline_result import BaselineResult
+from darts.paths import replacing
+
+
+def steps(result: BaselineResult, axis: str, value: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Value of every run's incumbent at some places of an axis, (runs, places); nan before the first."""
+    curves = np.full((len(result.runs), len(at)), np.nan)
+    for row, run in zip(curves, result.runs, strict=True):
+        places = np.array([getattr(point, axis) for point in run.trajectory])
+        values = np.array([getattr(point, value) for point in run.trajectory], dtype=float)
+        found = places.searchsorted(at, side="right") - 1
+        row[found >= 0] = values[found[found >= 0]]
+    return curves
+
+
+def draw_trajectory(result: BaselineResult, path: Path) -> None:
+    """The incumbents' signal and truth over evaluations: each run thin, their mean thick."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    last = max((run.evaluations for run in result.runs), default=1)
+    at = np.unique(np.geomspace(1, max(last, 2), 300).round())
+    panels = [("signal", result.evaluator["signal"])]
+    if result.truth is not None:
+        panels.append(("truth", result.truth))
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(4.6 * len(panels), 3.2), layout="constrained")
+        for axes, (value, column) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            curves = steps(result, "evaluations", value, at)
+            shown = curves[:50]
+            axes.step(at, shown.T, where="post", color="#0072b2", alpha=min(1, 4 / len(shown)), linewidth=0.8)
+            known = ~np.isnan(curves).any(axis=0)
+            axes.step(at[known], curves[:, known].mean(0), where="post", color="#d55e00", linewidth=2, label="mean")
+            finals = curves[:, -1][~np.isnan(curves[:, -1])]
+            if finals.size:
+                low = np.nanpercentile(curves[:, at <= max(2, last // 10)], 5)
+                axes.set_ylim(min(low, finals.min()) - 0.2, finals.max() + 0.4)
+            axes.set(xscale="log", xlabel="evaluations", ylabel=f"{value}: {column} (%)")
+            axes.grid(alpha=0.25)
+            axes.legend(frameon=False, loc="lower right")
+        figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)

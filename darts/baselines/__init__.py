@@ -1,0 +1,1 @@
+"""Black-box methods: they propose cells and are told values."""

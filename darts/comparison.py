@@ -1,0 +1,246 @@
+"""Runs of searches and of black-box methods, brought into one form and grouped by method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from darts.baseline_result import BaselineResult
+from darts.errors import UserError
+from darts.oracle.base import Column, Table
+from darts.results import SearchResult
+from darts.run_folder import read_config
+
+AXES = {"cost": "cost (full trainings)", "images": "images through the network", "seconds": "seconds"}
+# What two runs of one method may differ in.
+OWN = ("seed", "seeds", "run_dir", "resume", "extend", "label", "monitor", "oracle", "device", "plugins")
+
+
+@dataclass
+class Trial:
+    """One run of a method.
+
+    Attributes:
+        folder: where it stands.
+        seed: of the run.
+        cell, truth: what it found, and how accurate that is known to be (%).
+        curve: truth of the incumbent from a place of each axis on: axis to [(place, truth)].
+        spent: by axis, at the end.
+        failed: evaluations that failed.
+    """
+
+    folder: Path
+    seed: int
+    cell: str
+    truth: float
+    curve: dict[str, list[tuple[float, float]]]
+    spent: dict[str, float]
+    failed: int = 0
+
+
+@dataclass
+class Method:
+    """Runs of one label and equal settings.
+
+    Attributes:
+        label: name in the report.
+        settings: flat, without what runs of one method may differ in.
+        notes: what a reader must know.
+    """
+
+    label: str
+    settings: dict[str, Any]
+    trials: list[Trial] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def truths(self) -> list[float]:
+        """Of all runs, by seed."""
+        return [trial.truth for trial in sorted(self.trials, key=lambda trial: trial.seed)]
+
+    @property
+    def best(self) -> Trial:
+        """The run with the highest truth; of equal ones the one with the lowest seed."""
+        return max(self.trials, key=lambda trial: (trial.truth, -trial.seed))
+
+
+@dataclass
+class Loaded:
+    """All runs to compare.
+
+    Attributes:
+        space: of the cells.
+        truth, table: the column that all are judged by, and its table's name.
+        methods: in order of the folders.
+    """
+
+    space: dict[str, Any]
+    truth: Column
+    table: str
+    methods: list[Method]
+
+
+def run_folders(given: Sequence[str]) -> list[Path]:
+    """Folders of runs; a folder of runs, as a sweep leaves it, stands for all of them.
+
+    Raises:
+        UserError: no folder, or none that holds a result.
+    """
+    if not given:
+        raise UserError("darts compare needs run folders: darts compare RUN_DIR RUN_DIR ...")
+    found: list[Path] = []
+    for name in given:
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"{name}: there is no such folder; give folders that darts search or darts baseline made")
+        inside = (
+            [folder] if (folder / "result.json").is_file() else sorted(f.parent for f in folder.glob("*/result.json"))
+        )
+        if not inside:
+            unfinished = (folder / "config.yaml").is_file()
+            raise UserError(
+                f"{name}: it holds no result.json; "
+                + ("its run is not finished, go on with resume=" if unfinished else "give a folder of a finished run")
+            )
+        found += inside
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def load(folders: Sequence[Path], truth: Column, table: Table | None) -> Loaded:
+    """Read all results.
+
+    Args:
+        folders: of finished runs.
+        truth: the column to judge by; runs that were looked up in another one are refused.
+        table: for cells on the way of a search, if it is at hand.
+
+    Raises:
+        UserError: broken results, other spaces, tables or truths, or runs whose cells were never looked up.
+    """
+    spaces: dict[str, list[Path]] = {}
+    tables: dict[str, list[Path]] = {}
+    methods: list[Method] = []
+    for folder in folders:
+        kind, result = read_result(folder)
+        stored = read_config(folder, "run", kind)
+        if isinstance(result, BaselineResult):
+            space, name, label, trials, notes = _of_baseline(result, folder, truth)
+        else:
+            space, name, label, trials, notes = _of_search(result, folder, stored, truth, table)
+        spaces.setdefault(json.dumps(space), []).append(folder)
+        tables.setdefault(name, []).append(folder)
+        settings = {key: value for key, value in flat(stored).items() if key.split(".")[0] not in OWN}
+        same = next((m for m in methods if m.label == label and m.settings == settings), None)
+        if same is None:
+            methods.append(same := Method(label, settings))
+        same.trials += trials
+        same.notes += [note for note in notes if note not in same.notes]
+    for what, found in (("spaces", spaces), ("tables of known accuracies", tables)):
+        if len(found) > 1:
+            listed = "; ".join(f"{value}: {places[0]}" for value, places in found.items())
+            raise UserError(f"these runs are of different {what} and cannot be compared ({listed}); compare each apart")
+    for method in methods:
+        seeds = [trial.seed for trial in method.trials]
+        if twice := {seed for seed in seeds if seeds.count(seed) > 1}:
+            raise UserError(f"{method.label}: seed {min(twice)} is there twice; leave out one of the folders")
+    _tell_apart(methods)
+    return Loaded(json.loads(next(iter(spaces))), truth, next(iter(tables)), methods)
+
+
+def read_result(folder: Path) -> tuple[str, SearchResult | BaselineResult]:
+    """Kind and content of a result.json.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = folder / "result.json"
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"run: {file} cannot be read ({error}); leave this folder out, or run it again") from None
+    if kind not in ("search", "baseline"):
+        raise UserError(f"run: {file} is of kind {kind!r}; runs of darts search and darts baseline can be compared")
+    return kind, (BaselineResult if kind == "baseline" else SearchResult).read(file)
+
+
+def _of_baseline(
+    result: BaselineResult, folder: Path, truth: Column
+) -> tuple[dict[str, Any], str, str, list[Trial], list[str]]:
+    if result.truth != str(truth) or result.table is None:
+        raise UserError(
+            f"{folder}: its truth is {result.truth}, not {truth}; give truth={result.truth} if all runs have it, "
+            f"or run it again with evaluator.truth={truth}"
+        )
+    trials = []
+    for run in result.runs:
+        if not run.trajectory:
+            raise UserError(f"{folder}: seed {run.seed} found nothing, all of its evaluations failed; leave it out")
+        points = run.trajectory
+        assert all(point.truth is not None for point in points)
+        curve = {
+            axis: [(getattr(point, axis), float(point.truth or 0)) for point in points] for axis in ("cost", "images")
+        }
+        spent = {"cost": run.cost, "images": float(run.images)}
+        last = points[-1]
+        trials.append(Trial(folder, run.seed, last.cell, float(last.truth or 0), curve, spent, run.failed))
+    notes = []
+    if result.evaluator["signal"] == result.truth:
+        notes.append("its signal is the truth: it saw what it is judged by")
+    if result.isomorphic_cache:
+        notes.append("isomorphic cells were answered from a cache, free of charge")
+    return result.space, result.table, result.label, trials, notes
+
+
+def _of_search(
+    result: SearchResult, folder: Path, stored: Mapping[str, Any], truth: Column, table: Table | None
+) -> tuple[dict[str, Any], str, str, list[Trial], list[str]]:
+    known = result.oracle or {"rows": [], "table": None}
+    key = (truth.dataset, truth.split, truth.epochs)
+    value = next((r["value"] for r in known["rows"] if (r["dataset"], r["split"], r["epochs"]) == key), None)
+    if value is None:
+        held = ", ".join(str(Column(row["dataset"], row["split"], row["epochs"])) for row in known["rows"])
+        raise UserError(
+            f"{folder}: the known accuracy {truth} of its cell was not looked up (it has {held or 'none'}); "
+            "search with oracle.path=TABLE, or give another truth=DATASET/SPLIT/EPOCHS"
+        )
+    curve: list[tuple[float, float]] = []
+    if table is not None and table.name == known["table"]:
+        for record in result.history:
+            genotype = table.space.parse(record["cell"])
+            curve.append((record["step"] / result.steps, table.value(genotype, *key)))
+    else:
+        curve = [(1.0, value)]
+    spent = {"images": float(result.images), "seconds": result.seconds["total"]}
+    curves = {axis: [(share * total, known_truth) for share, known_truth in curve] for axis, total in spent.items()}
+    trial = Trial(folder, result.seed, result.cell, value, curves, spent)
+    parts = [str(stored[part]["_target_"]).rsplit(".", 1)[-1] for part in ("relaxation", "arch_step")]
+    label = ", ".join([*parts, *(stored.get("regularizer") or {})])
+    space = {name: stored["space"][name] for name in ("num_nodes", "operations")}
+    return space, str(known["table"]), label, [trial], []
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _tell_apart(methods: Sequence[Method]) -> None:
+    """Methods of one label get what they differ in added to it."""
+    for label in {method.label for method in methods}:
+        same = [method for method in methods if method.label == label]
+        if len(same) < 2:
+            continue
+        keys = sorted({key for method in same for key in method.settings})
+        differing = [key for key in keys if len({repr(method.settings.get(key)) for method in same}) > 1]
+        for method in same:
+            own = ", ".join(f"{key.rsplit('.', 1)[-1]}={method.settings.get(key)}" for key in differing)
+            method.label = f"{label} ({own})"

@@ -1,0 +1,1 @@
+"""What a cell is worth, and what it cost to find out."""

@@ -1,0 +1,64 @@
+"""What an evaluator is: it says what a cell is worth after some epochs of training, and what finding out costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from darts.oracle.base import Column, Table
+from supernet.genotype import Genotype
+from supernet.search_space import SearchSpace
+
+
+def column(name: str, text: str) -> Column:
+    """A column given as an argument of that name.
+
+    Raises:
+        ValueError: no column.
+    """
+    try:
+        return Column.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+class Evaluator(ABC):
+    """Values are such that more is better.
+
+    Args:
+        truth: the column that reports show of what was found, DATASET/SPLIT/EPOCHS, or None. Nobody asks for it
+            before a search has ended.
+
+    Attributes, after `open`:
+        fidelities: lengths of training on offer, in epochs, ascending; the last is full length and costs one
+            evaluation of the budget.
+    """
+
+    fidelities: tuple[int, ...] = (1,)
+
+    def __init__(self, truth: str | None) -> None:
+        self.truth = None if truth is None else column("truth", truth)
+
+    @abstractmethod
+    def open(self, space: SearchSpace, table: Table | None) -> None:
+        """Get ready.
+
+        Raises:
+            ValueError: settings that do not go with the space or the table.
+        """
+
+    @abstractmethod
+    def value(self, genotype: Genotype, epochs: int) -> float | None:
+        """What a cell is worth; None if the evaluation failed."""
+
+    @abstractmethod
+    def cost(self, epochs: int) -> float:
+        """Of an answer, in trainings of the benchmark's full length or what stands for one."""
+
+    @abstractmethod
+    def images(self, epochs: int) -> int:
+        """Images passed forward by training for one answer."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What reports say of it: `name` and `signal`, and what else the values hinge on."""
