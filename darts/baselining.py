@@ -82,7 +82,7 @@ def prepare(settings: Mapping[str, Any]) -> tuple[BlackBox, Table | None, list[i
     """
     problems, plugins = Problems(), settings["plugins"]
     parts: dict[str, Any] = {}
-    for name in ("space", "baseline", "evaluator"):
+    for name in ("space", "dataset", "baseline", "evaluator"):
         with problems.of(name):
             parts[name] = build_part(settings[name], name, plugins)
     with problems.of("seeds"):
@@ -93,7 +93,7 @@ def prepare(settings: Mapping[str, Any]) -> tuple[BlackBox, Table | None, list[i
     problems.stop()
     table = oracle.load() if parts["space"] == Table.space else None
     with problems.of("evaluator"):
-        parts["evaluator"].open(parts["space"], table)
+        parts["evaluator"].open(parts["space"], table, parts["dataset"])
         if table is not None and parts["evaluator"].truth is not None:
             table.check("truth", parts["evaluator"].truth)
     problems.stop()

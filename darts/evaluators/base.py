@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from darts.datasets.base import Dataset
 from darts.oracle.base import Column, Table
 from supernet.genotype import Genotype
 from supernet.search_space import SearchSpace
@@ -40,8 +41,8 @@ class Evaluator(ABC):
         self.truth = None if truth is None else column("truth", truth)
 
     @abstractmethod
-    def open(self, space: SearchSpace, table: Table | None) -> None:
-        """Get ready.
+    def open(self, space: SearchSpace, table: Table | None, dataset: Dataset) -> None:
+        """Get ready; `dataset` is read by those that need images, and by nobody else.
 
         Raises:
             ValueError: settings that do not go with the space or the table.

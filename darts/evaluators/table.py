@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from darts.datasets.base import Dataset
 from darts.evaluators.base import Evaluator, column
 from darts.oracle.base import Table
 from supernet.genotype import Genotype
@@ -32,7 +33,7 @@ class TableEvaluator(Evaluator):
         super().__init__(truth)
         self.signal = column("signal", signal)
 
-    def open(self, space: SearchSpace, table: Table | None) -> None:
+    def open(self, space: SearchSpace, table: Table | None, dataset: Dataset | None = None) -> None:
         if space != Table.space:
             raise ValueError("tables are of the NAS-Bench-201 space alone; choose space=nas_bench_201")
         if table is None:

@@ -13,6 +13,7 @@ import yaml
 
 from darts.baselines.base import Baseline, Candidate
 from darts.black_box import Answer, BlackBox, Run
+from darts.datasets.base import Dataset
 from darts.evaluators.base import Evaluator
 from darts.oracle.base import Table
 from darts.parts import build_part
@@ -36,7 +37,7 @@ class Toy(Evaluator):
         self.space, self.broken, self.fidelities = space, broken, fidelities
         self.asked: list[tuple[Genotype, int]] = []
 
-    def open(self, space: SearchSpace, table: Table | None) -> None:
+    def open(self, space: SearchSpace, table: Table | None, dataset: Dataset) -> None:
         return None
 
     def value(self, genotype: Genotype, epochs: int) -> float | None:
