@@ -9,23 +9,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from darts.baseline_figures import draw_trajectory
 from darts.baseline_result import BaselineResult, read_run, result_lines
-from darts.black_box import BlackBox, Run
+from darts.black_box import Answer, BlackBox, Run
 from darts.errors import UserError
-from darts.oracle.base import Table
+from darts.oracle.base import Column, Table
 from darts.parts import Problems, build_oracle, build_part
+from darts.paths import write_text
 from darts.report import print_lines
 from darts.run_folder import make_run_dir, new_run_dir, read_config, remove_empty, resuming, write_config
 from darts.tracking import software
 
 INTERRUPTED = 130
 RUNS = "runs.jsonl"  # finished runs of a folder, a line each
+ANSWER_FILE = "answers-{}.jsonl"  # of a slow run that is not finished, a line each, by seed
 
 
 def baseline_command(settings: dict[str, Any], given: set[str]) -> int:
@@ -74,7 +76,16 @@ def parse_seeds(given: Any) -> list[int]:
     return seeds
 
 
-def prepare(settings: Mapping[str, Any]) -> tuple[BlackBox, Table | None, list[int]]:
+class Prepared(NamedTuple):
+    """What a command runs: the search, its seeds, and by what it is judged in the end."""
+
+    search: BlackBox
+    seeds: list[int]
+    table: Table | None
+    truth: Column | None
+
+
+def prepare(settings: Mapping[str, Any]) -> Prepared:
     """Everything that runs, checked against each other.
 
     Raises:
@@ -94,8 +105,7 @@ def prepare(settings: Mapping[str, Any]) -> tuple[BlackBox, Table | None, list[i
     table = oracle.load() if parts["space"] == Table.space else None
     with problems.of("evaluator"):
         parts["evaluator"].open(parts["space"], table, parts["dataset"])
-        if table is not None and parts["evaluator"].truth is not None:
-            table.check("truth", parts["evaluator"].truth)
+        truth = parts["evaluator"].judged_by(table)
     problems.stop()
     with problems.of("budget"):
         parts["search"] = BlackBox(
@@ -106,80 +116,123 @@ def prepare(settings: Mapping[str, Any]) -> tuple[BlackBox, Table | None, list[i
     with problems.of("baseline"):
         parts["search"].start(parts["seeds"][0])
     problems.stop()
-    return parts["search"], table, parts["seeds"]
+    return Prepared(parts["search"], parts["seeds"], table, truth)
 
 
-def run_all(
-    settings: Mapping[str, Any],
-    folder: Path,
-    prepared: tuple[BlackBox, Table | None, list[int]] | None = None,
-) -> int:
+def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared | None = None) -> int:
     """Run the seeds that are not done yet, look up what was found, report."""
-    search, table, seeds = prepared or prepare(settings)
+    search, seeds, table, truth = prepared or prepare(settings)
     begun = time.perf_counter()
     done = finished_runs(folder)
     spent = float(sum(seconds for _, seconds in done.values()))
     try:
-        with (folder / RUNS).open("a", encoding="utf-8") as stream, progress(len(seeds)) as bar:
-            task = bar.add_task(settings["label"], total=len(seeds), completed=len(done))
+        slow = search.evaluator.slow
+        with (folder / RUNS).open("a", encoding="utf-8") as stream, progress(len(seeds) == 1 and not slow) as bar:
+            task = bar.add_task(f"{settings['label']}: seeds", total=len(seeds), completed=len(done))
             for seed in seeds:
                 if seed in done:
                     continue
                 start = time.perf_counter()
-                run = search.run(seed)
+                run = one_run(search, seed, folder, bar)
                 done[seed] = (run, time.perf_counter() - start)
                 stream.write(json.dumps({"seconds": done[seed][1]} | asdict(run)) + "\n")
+                if slow:
+                    flush(stream)
                 bar.update(task, advance=1)
-            stream.flush()
-            os.fsync(stream.fileno())
+            flush(stream)
     except KeyboardInterrupt:
         hint = resuming(folder, "baseline")
         print(f"interrupted after {len(done)} of {len(seeds)} seeds; go on with: {hint}", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        search.evaluator.close()
     result = BaselineResult(
         settings["label"], dict(settings["baseline"]), search.space.describe(), search.evaluator.describe(), None,
         None, search.evaluations, search.isomorphic_cache, [done[seed][0] for seed in seeds],
         {"total": spent + time.perf_counter() - begun}, software(),
     )  # fmt: skip
-    if table is not None and search.evaluator.truth is not None:
-        result.look_up(table, search.evaluator.truth)
+    if table is not None and truth is not None:
+        result.look_up(table, truth)
     result.write(folder / "result.json")
     draw_trajectory(result, folder / "figures" / "trajectory.png")
-    (folder / RUNS).unlink()
+    for file in (folder / RUNS, *folder.glob(ANSWER_FILE.format("*"))):
+        file.unlink()
     print_lines(result_lines(result, folder))
     return 0
 
 
-def finished_runs(folder: Path) -> dict[int, tuple[Run, float]]:
-    """Seed to run and its seconds; what a crash left half written is left out, and cut off.
+def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress) -> Run:
+    """Run a seed; what a slow evaluator answers is on the disk before the method is told.
+
+    Raises:
+        UserError: answers of another run in the folder.
+    """
+    if not search.evaluator.slow:
+        return search.run(seed)
+    file = folder / ANSWER_FILE.format(seed)
+    known = [Answer(*values) for values in complete_lines(file)]
+    with file.open("a", encoding="utf-8") as stream:
+        task = bar.add_task(f"seed {seed}", total=search.evaluations, completed=len(known))
+
+        def note(answer: Answer) -> None:
+            stream.write(json.dumps(answer) + "\n")
+            flush(stream)
+            bar.update(task, advance=1)
+
+        try:
+            return search.run(seed, known, note)
+        except ValueError as error:
+            raise UserError(f"resume: {file}: {error}; remove it to begin this seed anew") from None
+
+
+def flush(stream: TextIO) -> None:
+    """Bring what was written to the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def complete_lines(file: Path) -> list[Any]:
+    """JSON values of a file, a line each; what a crash left half written is cut off.
 
     Raises:
         UserError: a file that is none of this program's.
     """
-    file = folder / RUNS
     if not file.is_file():
-        return {}
+        return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    found = {}
+    complete = [line for line in lines if line.endswith("\n")]
+    if len(complete) < len(lines):
+        write_text(file, "".join(complete))
     try:
-        complete = [line for line in lines if line.endswith("\n")]
-        for line in complete:
-            content = json.loads(line)
-            seconds = content.pop("seconds")
-            found[content["seed"]] = (read_run(content), seconds)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return [json.loads(line) for line in complete]
+    except ValueError as error:
         raise UserError(
             f"resume: {file} is not what darts baseline writes ({error}); remove it to start anew"
         ) from None
-    if len(complete) < len(lines):
-        file.write_text("".join(complete), encoding="utf-8")
+
+
+def finished_runs(folder: Path) -> dict[int, tuple[Run, float]]:
+    """Seed to run and its seconds.
+
+    Raises:
+        UserError: a file that is none of this program's.
+    """
+    found = {}
+    try:
+        for content in complete_lines(folder / RUNS):
+            seconds = content.pop("seconds")
+            found[content["seed"]] = (read_run(content), seconds)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"resume: {folder / RUNS} is not what darts baseline writes ({error}); remove it to start anew"
+        ) from None
     return found
 
 
-def progress(total: int) -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
+def progress(quick: bool) -> Progress:
+    """A bar on a terminal, nothing elsewhere, nor for what is done at once."""
     console = Console(stderr=True)
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
     return Progress(
-        TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-        TextColumn("seeds, left"), TimeRemainingColumn(), console=console, disable=not console.is_terminal or total < 2,
-    )  # fmt: skip
+        *columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=quick or not console.is_terminal
+    )

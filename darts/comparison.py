@@ -14,7 +14,12 @@ from darts.oracle.base import Column, Table
 from darts.results import SearchResult
 from darts.run_folder import read_config
 
-AXES = {"cost": "cost (full trainings)", "images": "images through the network", "seconds": "seconds"}
+AXES = {
+    "cost": "cost (full trainings)",
+    "evaluations": "evaluations (answers)",
+    "images": "images through the network",
+    "seconds": "seconds",
+}
 # What two runs of one method may differ in.
 OWN = ("seed", "seeds", "run_dir", "resume", "extend", "label", "monitor", "oracle", "device", "plugins")
 
@@ -180,10 +185,8 @@ def _of_baseline(
             raise UserError(f"{folder}: seed {run.seed} found nothing, all of its evaluations failed; leave it out")
         points = run.trajectory
         assert all(point.truth is not None for point in points)
-        curve = {
-            axis: [(getattr(point, axis), float(point.truth or 0)) for point in points] for axis in ("cost", "images")
-        }
-        spent = {"cost": run.cost, "images": float(run.images)}
+        spent = {"cost": run.cost, "evaluations": float(run.evaluations), "images": float(run.images)}
+        curve = {axis: [(getattr(point, axis), float(point.truth or 0)) for point in points] for axis in spent}
         last = points[-1]
         trials.append(Trial(folder, run.seed, last.cell, float(last.truth or 0), curve, spent, run.failed))
     notes = []

@@ -30,7 +30,8 @@ def mean_interval(values_R: Sequence[float], level: float = 0.95) -> tuple[float
     if len(values) < FEW:
         reach = stats.t.ppf(1 - tail, len(values) - 1) * error
         return float(mean - reach), float(mean + reach)
-    drawn = values[np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))]
+    resamples = min(RESAMPLES, max(1000, 20_000_000 // len(values)))  # for many values less memory
+    drawn = values[np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))]
     errors = drawn.std(axis=1, ddof=1) / len(values) ** 0.5
     usable = errors > 1e-12 * max(1.0, abs(mean))
     pivots = (drawn.mean(axis=1)[usable] - mean) / errors[usable]

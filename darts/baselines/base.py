@@ -51,7 +51,9 @@ class Baseline(ABC):
         """
         self.space, self.rng = space, rng
         self.evaluations, self.fidelities = evaluations, tuple(fidelities)
-        self.asked, self.lowest = 0, 0.0
+        self.asked = 0
+        self.lowest = self.highest = 0.0  # values that `finite` saw; 0 before the first
+        self._told = False
         self.setup()
 
     def setup(self) -> None:
@@ -85,7 +87,9 @@ class Baseline(ABC):
         """The value, or for a failed one the lowest seen so far: for methods that calculate with values."""
         if value == FAILED:
             return self.lowest
-        self.lowest = value if self.lowest == 0.0 else min(self.lowest, value)
+        if not self._told:
+            self.lowest = self.highest = value
+        self._told, self.lowest, self.highest = True, min(self.lowest, value), max(self.highest, value)
         return value
 
     def needs(self, name: str, number: int) -> None:

@@ -36,7 +36,6 @@ class MonteCarloTreeSearch(Baseline):
     def setup(self) -> None:
         self.root = Node()
         self.paths: dict[int, tuple[list[Node], float]] = {}  # by number of the candidate; with its reward for now
-        self.high = 0.0
 
     def propose(self) -> Genotype:
         choices, node = self.space.choices, self.root
@@ -59,7 +58,7 @@ class MonteCarloTreeSearch(Baseline):
         return self.space.decided(decisions)
 
     def _best(self, node: Node) -> int:
-        scale = max(self.high - self.lowest, 1e-9)
+        scale = max(self.highest - self.lowest, 1e-9)
         log = math.log(node.visits)
 
         def bound(child: Node) -> float:
@@ -70,7 +69,6 @@ class MonteCarloTreeSearch(Baseline):
 
     def observe(self, candidate: Candidate, value: float) -> None:
         value = self.finite(value)
-        self.high = max(self.high, value)
         path, placeholder = self.paths.pop(candidate.number)
         for node in path:
             node.total += value - placeholder

@@ -27,8 +27,8 @@ class Evaluator(ABC):
     """Values are such that more is better.
 
     Args:
-        truth: the column that reports show of what was found, DATASET/SPLIT/EPOCHS, or None. Nobody asks for it
-            before a search has ended.
+        truth: the column that reports show of what was found, DATASET/SPLIT/EPOCHS; ``auto`` for cifar10/test/200 or
+            else the first of test accuracies that the table has; or None. Nobody asks for it before a search has ended.
 
     Attributes, after `open`:
         fidelities: lengths of training on offer, in epochs, ascending; the last is full length and costs one
@@ -36,9 +36,26 @@ class Evaluator(ABC):
     """
 
     fidelities: tuple[int, ...] = (1,)
+    slow = False  # whether an answer is worth writing down at once
 
     def __init__(self, truth: str | None) -> None:
-        self.truth = None if truth is None else column("truth", truth)
+        self.auto = truth == "auto"
+        self.truth = None if truth is None or self.auto else column("truth", truth)
+
+    def judged_by(self, table: Table | None) -> Column | None:
+        """The column of a table that reports show.
+
+        Raises:
+            ValueError: the table does not have it.
+        """
+        if table is None:
+            return None
+        if self.auto:
+            tests = [known for known in table.columns if known.split == "test"]
+            return min(tests, key=lambda known: known != Column("cifar10", "test", 200), default=None)
+        if self.truth is not None:
+            table.check("truth", self.truth)
+        return self.truth
 
     @abstractmethod
     def open(self, space: SearchSpace, table: Table | None, dataset: Dataset) -> None:
@@ -51,6 +68,10 @@ class Evaluator(ABC):
     @abstractmethod
     def value(self, genotype: Genotype, epochs: int) -> float | None:
         """What a cell is worth; None if the evaluation failed."""
+
+    def close(self) -> None:
+        """Give back what `value` holds between calls."""
+        return
 
     @abstractmethod
     def cost(self, epochs: int) -> float:

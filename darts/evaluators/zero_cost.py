@@ -37,7 +37,7 @@ class ZeroCostEvaluator(Evaluator):
         cells: int = 5,
         batch_size: int = 64,
         seed: int = 0,
-        truth: str | None = "cifar10/test/200",
+        truth: str | None = "auto",
     ) -> None:
         super().__init__(truth)
         if proxy not in PROXIES:

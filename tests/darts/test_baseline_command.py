@@ -153,6 +153,22 @@ def test_without_a_table_it_says_which_option_gives_one(darts: Run, tmp_path: Pa
     assert "it needs each of the 15625 cells once" in done.stderr
 
 
+def test_scores_without_training_are_searched_and_judged(darts: Run, table: Path, tmp_path: Path) -> None:
+    words = ["baseline", "baseline=random_search", "evaluator=zero_cost", "evaluator.channels=2", "evaluator.cells=1"]
+    words += ["evaluator.batch_size=8", "evaluator.proxy=synflow", "budget.evaluations=6", "seeds=3"]
+    done = darts(*words, f"oracle.path={table}", "run_dir=with")
+    assert done.returncode == 0, done.stderr
+    content = result(tmp_path / "with")
+    assert content["truth"] == "cifar10/test/200"
+    assert content["evaluator"]["batch"] == "8 images of digits"
+    assert content["runs"][0]["cost"] == pytest.approx(6 * 8 / 5e6)
+    assert darts(*words, "oracle=none", "run_dir=without").returncode == 0
+    assert result(tmp_path / "without")["truth"] is None
+    wrong = darts(*words, f"oracle.path={table}", "evaluator.truth=cifar100/test/200", "run_dir=wrong")
+    assert wrong.returncode == 2
+    assert "evaluator.truth: table made has no column cifar100/test/200" in wrong.stderr
+
+
 def test_a_signal_that_is_the_truth_is_said_loudly(darts: Run, table: Path, tmp_path: Path) -> None:
     same = "evaluator.signal=cifar10/test/200"
     done = darts("baseline", f"oracle.path={table}", "baseline=random_search", same, "run_dir=run")
@@ -242,7 +258,7 @@ def test_any_mixture_of_runs_is_compared(darts: Run, table: Path, runs: Path, tm
 
 
 def test_one_run_alone_is_a_comparison_too(darts: Run, runs: Path, tmp_path: Path) -> None:
-    done = darts("compare", runs / "random", "run_dir=out", "axis=images", "oracle=none")
+    done = darts("compare", runs / "random", "run_dir=out", "axis=evaluations", "oracle=none")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out/figures").iterdir()) == ["anytime.svg", "boxes.svg"]
 
@@ -291,7 +307,7 @@ def test_runs_that_do_not_go_together_are_refused(darts: Run, table: Path, runs:
     darts(*short, f"oracle.path={table}", "evaluator.truth=cifar10/valid/200", "run_dir=judged")
     assert "its truth is cifar10/valid/200, not cifar10/test/200" in refused(runs / "random", "judged")
     assert "seed 0 is there twice" in refused(runs / "random", shutil.copytree(runs / "random", tmp_path / "copy"))
-    assert "axis: got 'money'; allowed are auto, cost, images, seconds" in refused(runs, "axis=money")
+    assert "axis: got 'money'; allowed are auto, cost, evaluations, images, seconds" in refused(runs, "axis=money")
     assert "does not know its seconds" in refused(runs, "axis=seconds")
     assert "truth: got 'test'" in refused(runs, "truth=test")
 
