@@ -5,12 +5,11 @@ Shape suffixes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from supernet.genotype import Genotype, edges_of
 from supernet.norm import NormFactory, norm_factory
-from supernet.operations import Zero, build_operation
+from supernet.operations import build_operation
 from supernet.skeleton import Skeleton
 
 
@@ -25,14 +24,9 @@ class DiscreteCell(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         nodes: dict[int, Tensor] = {0: x_BCHW}
         for (source, target), operation in zip(self.pairs, self.edges, strict=True):
-            if isinstance(operation, Zero):
-                continue
-            if source not in nodes:  # nothing reaches it
-                nodes[source] = torch.zeros_like(x_BCHW)
             term_BCHW = operation(nodes[source])
             nodes[target] = nodes[target] + term_BCHW if target in nodes else term_BCHW
-        last = self.pairs[-1][1]
-        return nodes[last] if last in nodes else torch.zeros_like(x_BCHW)
+        return nodes[max(nodes)]
 
 
 class DiscreteNetwork(Skeleton):

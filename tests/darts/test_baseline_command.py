@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from darts.baseline_result import BaselineResult
+from darts.cli import main
 from supernet.search_space import SearchSpace
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -41,6 +42,19 @@ def write_table(path: Path, seed: int = 0) -> Path:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("table") / "made.csv")
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The command in this process, which saves its start; from an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
+
+    return run
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -76,7 +90,8 @@ def test_a_run_leaves_a_result_its_config_and_a_picture(darts: Run, table: Path,
 
 
 def test_a_killed_run_goes_on_where_it_stopped(darts: Run, table: Path, tmp_path: Path) -> None:
-    words = ["baseline", f"oracle.path={table}", "seeds=0-5", "baseline=predictor", "budget.evaluations=120"]
+    words = ["baseline", f"oracle.path={table}", "seeds=0-5", "baseline=predictor", "budget.evaluations=60"]
+    words += ["baseline.trees=5", "baseline.children=40"]
     whole = darts(*words, "run_dir=whole")
     assert whole.returncode == 0, whole.stderr
     command = [sys.executable, "-c", "from darts.cli import console; console()", *words, "run_dir=killed"]
@@ -96,7 +111,7 @@ def test_a_killed_run_goes_on_where_it_stopped(darts: Run, table: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert {**result(tmp_path / "killed"), "seconds": 0} == {**result(tmp_path / "whole"), "seconds": 0}
     assert not file.exists()
-    assert "120 evaluations" in darts("baseline", "resume=killed").stdout
+    assert "60 evaluations" in darts("baseline", "resume=killed").stdout
 
 
 def test_an_interrupted_run_says_how_to_go_on(table: Path, tmp_path: Path) -> None:
@@ -134,48 +149,48 @@ def test_an_interrupted_run_says_how_to_go_on(table: Path, tmp_path: Path) -> No
         (["resume=nowhere"], "nowhere is no run folder"),
     ],
 )
-def test_mistakes_end_in_one_message(darts: Run, table: Path, tmp_path: Path, words: list[str], message: str) -> None:
+def test_mistakes_end_in_one_message(here: Run, table: Path, tmp_path: Path, words: list[str], message: str) -> None:
     given = words if words[0].startswith("resume") else [f"oracle.path={table}", "run_dir=run", *words]
-    done = darts("baseline", *given)
+    done = here("baseline", *given)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_without_a_table_it_says_which_option_gives_one(darts: Run, tmp_path: Path) -> None:
-    done = darts("baseline", "oracle=none")
+def test_without_a_table_it_says_which_option_gives_one(here: Run, tmp_path: Path) -> None:
+    done = here("baseline", "oracle=none")
     assert done.returncode == 2
     assert "give oracle.path=FILE.csv" in done.stderr
     (tmp_path / "part.csv").write_text("cell,cifar10_valid_200\n" + f"{SearchSpace().genotype(0)},1\n")
-    done = darts("baseline", "oracle.path=part.csv")
+    done = here("baseline", "oracle.path=part.csv")
     assert done.returncode == 2
     assert "it needs each of the 15625 cells once" in done.stderr
 
 
-def test_scores_without_training_are_searched_and_judged(darts: Run, table: Path, tmp_path: Path) -> None:
+def test_scores_without_training_are_searched_and_judged(here: Run, table: Path, tmp_path: Path) -> None:
     words = ["baseline", "baseline=random_search", "evaluator=zero_cost", "evaluator.channels=2", "evaluator.cells=1"]
     words += ["evaluator.batch_size=8", "evaluator.proxy=synflow", "budget.evaluations=6", "seeds=3"]
-    done = darts(*words, f"oracle.path={table}", "run_dir=with")
+    done = here(*words, f"oracle.path={table}", "run_dir=with")
     assert done.returncode == 0, done.stderr
     content = result(tmp_path / "with")
     assert content["truth"] == "cifar10/test/200"
     assert content["evaluator"]["batch"] == "8 images of digits"
     assert content["runs"][0]["cost"] == pytest.approx(6 * 8 / 5e6)
-    assert darts(*words, "oracle=none", "run_dir=without").returncode == 0
+    assert here(*words, "oracle=none", "run_dir=without").returncode == 0
     assert result(tmp_path / "without")["truth"] is None
-    wrong = darts(*words, f"oracle.path={table}", "evaluator.truth=cifar100/test/200", "run_dir=wrong")
+    wrong = here(*words, f"oracle.path={table}", "evaluator.truth=cifar100/test/200", "run_dir=wrong")
     assert wrong.returncode == 2
     assert "evaluator.truth: table made has no column cifar100/test/200" in wrong.stderr
 
 
-def test_a_signal_that_is_the_truth_is_said_loudly(darts: Run, table: Path, tmp_path: Path) -> None:
+def test_a_signal_that_is_the_truth_is_said_loudly(here: Run, table: Path, tmp_path: Path) -> None:
     same = "evaluator.signal=cifar10/test/200"
-    done = darts("baseline", f"oracle.path={table}", "baseline=random_search", same, "run_dir=run")
+    done = here("baseline", f"oracle.path={table}", "baseline=random_search", same, "run_dir=run")
     assert done.returncode == 0
     assert "WARNING" in done.stdout
     assert "saw what they are judged by" in done.stdout
-    darts("compare", "run", "run_dir=compared")
+    here("compare", "run", "run_dir=compared")
     assert "it saw what it is judged by" in (tmp_path / "compared/report.html").read_text()
 
 
@@ -185,8 +200,6 @@ def test_a_signal_that_is_the_truth_is_said_loudly(darts: Run, table: Path, tmp_
 @pytest.fixture(scope="module")
 def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of three methods, one of them twice with other settings, and one search."""
-    from darts.cli import main
-
     folder = tmp_path_factory.mktemp("runs")
     common = [f"oracle.path={table}", "budget.evaluations=40", "seeds=0-11"]
     for name, words in {
@@ -222,8 +235,8 @@ def rows_of(folder: Path) -> dict[str, dict[str, str]]:
         return {row["method"]: row for row in csv.DictReader(stream)}
 
 
-def test_any_mixture_of_runs_is_compared(darts: Run, table: Path, runs: Path, tmp_path: Path) -> None:
-    done = darts("compare", runs, "run_dir=out", f"oracle.path={table}")
+def test_any_mixture_of_runs_is_compared(here: Run, table: Path, runs: Path, tmp_path: Path) -> None:
+    done = here("compare", runs, "run_dir=out", f"oracle.path={table}")
     assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "out")
     header = list(next(iter(rows.values())))
@@ -253,17 +266,17 @@ def test_any_mixture_of_runs_is_compared(darts: Run, table: Path, runs: Path, tm
     assert [address for address in page.fetched if not address.startswith("data:")] == []
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", (tmp_path / "out/report.html").read_text())
     first = (tmp_path / "out/report.html").read_text()
-    darts("compare", runs, "run_dir=out", f"oracle.path={table}")
+    here("compare", runs, "run_dir=out", f"oracle.path={table}")
     assert (tmp_path / "out/report.html").read_text() == first
 
 
-def test_one_run_alone_is_a_comparison_too(darts: Run, runs: Path, tmp_path: Path) -> None:
-    done = darts("compare", runs / "random", "run_dir=out", "axis=evaluations", "oracle=none")
+def test_one_run_alone_is_a_comparison_too(here: Run, runs: Path, tmp_path: Path) -> None:
+    done = here("compare", runs / "random", "run_dir=out", "axis=evaluations", "oracle=none")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out/figures").iterdir()) == ["anytime.svg", "boxes.svg"]
 
 
-def test_a_study_is_run_once_and_compared(darts: Run, table: Path, tmp_path: Path) -> None:
+def test_a_study_is_run_once_and_compared(here: Run, table: Path, tmp_path: Path) -> None:
     own = tmp_path / "mine/experiment"
     own.mkdir(parents=True)
     (own / "small.yaml").write_text(
@@ -271,22 +284,22 @@ def test_a_study_is_run_once_and_compared(darts: Run, table: Path, tmp_path: Pat
         "study:\n  chance: [baseline=random_search]\n  climbing: [baseline=local_search]\n"
     )
     words = ["compare", "experiment=small", "--config-dir", "mine", "seeds=0-10", f"oracle.path={table}", "run_dir=out"]
-    done = darts(*words)
+    done = here(*words)
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "out")["climbing"]["runs"] == "11"
     assert rows_of(tmp_path / "out")["climbing"]["p_better_than_random"] != ""
     before = (tmp_path / "out/runs/chance/result.json").stat().st_mtime_ns
     (tmp_path / "out/runs/climbing/result.json").unlink()
-    assert darts(*words).returncode == 0
+    assert here(*words).returncode == 0
     assert (tmp_path / "out/runs/chance/result.json").stat().st_mtime_ns == before
-    wrong = darts("search", "experiment=all_baselines")
+    wrong = here("search", "experiment=all_baselines")
     assert wrong.returncode == 2
     assert "there is no such file" in wrong.stderr or "allowed are" in wrong.stderr
 
 
-def test_runs_that_do_not_go_together_are_refused(darts: Run, table: Path, runs: Path, tmp_path: Path) -> None:
+def test_runs_that_do_not_go_together_are_refused(here: Run, table: Path, runs: Path, tmp_path: Path) -> None:
     def refused(*words: object) -> str:
-        done = darts("compare", *words, "run_dir=out")
+        done = here("compare", *words, "run_dir=out")
         assert done.returncode == 2, done.stdout
         assert "Traceback" not in done.stderr
         return done.stderr
@@ -302,9 +315,9 @@ def test_runs_that_do_not_go_together_are_refused(darts: Run, table: Path, runs:
     assert "cannot be read" in refused(runs / "wide", broken)
     other = write_table(tmp_path / "other.csv", seed=1)
     short = ["baseline", "baseline=random_search", "budget.evaluations=10", "seeds=0-1"]
-    darts(*short, f"oracle.path={other}", "run_dir=elsewhere")
+    here(*short, f"oracle.path={other}", "run_dir=elsewhere")
     assert "different tables of known accuracies" in refused(runs / "random", "elsewhere")
-    darts(*short, f"oracle.path={table}", "evaluator.truth=cifar10/valid/200", "run_dir=judged")
+    here(*short, f"oracle.path={table}", "evaluator.truth=cifar10/valid/200", "run_dir=judged")
     assert "its truth is cifar10/valid/200, not cifar10/test/200" in refused(runs / "random", "judged")
     assert "seed 0 is there twice" in refused(runs / "random", shutil.copytree(runs / "random", tmp_path / "copy"))
     assert "axis: got 'money'; allowed are auto, cost, evaluations, images, seconds" in refused(runs, "axis=money")
@@ -316,11 +329,11 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: install Debian's package chromium")
-def test_the_page_works_in_a_real_browser(darts: Run, table: Path, runs: Path, tmp_path: Path) -> None:
+def test_the_page_works_in_a_real_browser(here: Run, table: Path, runs: Path, tmp_path: Path) -> None:
     """It loads without a word on the console, a press on a heading sorts, and what it shows is not blank."""
     from matplotlib.image import imread
 
-    assert darts("compare", runs, "run_dir=out", f"oracle.path={table}").returncode == 0
+    assert here("compare", runs, "run_dir=out", f"oracle.path={table}").returncode == 0
     page = (tmp_path / "out/report.html").read_text()
     press = "<script>document.querySelectorAll('th button')[{place}].click();</script></body>"
     flags = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
