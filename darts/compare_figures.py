@@ -82,6 +82,7 @@ def _anytime(methods: Sequence[Method], axis: str, truth: str) -> Any:
 
     figure = Figure(figsize=(7.5, 4.4 + 0.09 * len(methods)), layout="constrained")
     axes = figure.subplots()
+    shade = 0.15 if len(methods) < 7 else 0.05
     lows, highs = [], []
     for place, method in enumerate(methods):
         first = min(trial.curve[axis][0][0] for trial in method.trials)
@@ -97,7 +98,7 @@ def _anytime(methods: Sequence[Method], axis: str, truth: str) -> Any:
             reach_K = stats.t.ppf(0.975, runs - 1) * curves_RK[:, known_K].std(0, ddof=1) / runs**0.5
             colour = style(place)["color"]
             axes.fill_between(
-                at_K[known_K], mean_K - reach_K, mean_K + reach_K, step="post", color=colour, alpha=0.15, linewidth=0
+                at_K[known_K], mean_K - reach_K, mean_K + reach_K, step="post", color=colour, alpha=shade, linewidth=0
             )
         late = mean_K[len(mean_K) // 3 :]
         lows.append(late.min())

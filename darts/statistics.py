@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-FEW = 10  # runs, below which Student's t takes the place of the bootstrap
+FEW = 20  # runs, below which Student's t takes the place of the bootstrap
 RESAMPLES = 10_000
 
 
 def mean_interval(values_R: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of the mean: bootstrap-t (Efron & Tibshirani 1993, section 12.5), with fewer than ten
+    """Confidence interval of the mean: bootstrap-t (Efron & Tibshirani 1993, section 12.5), with fewer than twenty
     values Student's t; nan with fewer than two. It repeats bit for bit.
     """
     values = np.asarray(values_R, dtype=float)
