@@ -77,7 +77,7 @@ def page(loaded: Loaded, rows: Sequence[Mapping[str, Any]], figures: Mapping[str
 <title>{escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
 <p>Judged by {escape(str(loaded.truth))} of table {escape(loaded.table)}, which no search saw before it had ended.
-Intervals are of the mean, 95%: bootstrap-t, below {FEW} runs Student's t.</p>{notes}
+Intervals are of the mean, 95%: bootstrap, below {FEW} runs Student's t.</p>{notes}
 <section><h2>Table</h2><div class="scroll">{_table(rows)}</div><p>Press a heading to sort.</p></section>
 {sections}
 <section><h2>The best cell of each method</h2><div class="cells">{cells}</div></section>
