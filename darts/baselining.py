@@ -23,6 +23,7 @@ from darts.parts import Problems, build_oracle, build_part
 from darts.paths import write_text
 from darts.report import print_lines
 from darts.run_folder import make_run_dir, new_run_dir, read_config, remove_empty, resuming, write_config
+from darts.signals import StopRequest
 from darts.tracking import software
 
 INTERRUPTED = 130
@@ -126,19 +127,26 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared | None
     done = finished_runs(folder)
     spent = float(sum(seconds for _, seconds in done.values()))
     try:
-        slow = search.evaluator.slow
-        with (folder / RUNS).open("a", encoding="utf-8") as stream, progress(len(seeds) == 1 and not slow) as bar:
+        slow, stop = search.evaluator.slow, StopRequest()
+        with (
+            stop.listening(),
+            (folder / RUNS).open("a", encoding="utf-8") as stream,
+            progress(len(seeds) == 1 and not slow) as bar,
+        ):
             task = bar.add_task(f"{settings['label']}: seeds", total=len(seeds), completed=len(done))
             for seed in seeds:
                 if seed in done:
                     continue
                 start = time.perf_counter()
-                run = one_run(search, seed, folder, bar)
+                run = one_run(search, seed, folder, bar, stop)
                 done[seed] = (run, time.perf_counter() - start)
                 stream.write(json.dumps({"seconds": done[seed][1]} | asdict(run)) + "\n")
                 if slow:
                     flush(stream)
                 bar.update(task, advance=1)
+                if stop.made and len(done) < len(seeds):
+                    flush(stream)
+                    raise KeyboardInterrupt
             flush(stream)
     except KeyboardInterrupt:
         hint = resuming(folder, "baseline")
@@ -161,7 +169,7 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared | None
     return 0
 
 
-def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress) -> Run:
+def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress, stop: StopRequest) -> Run:
     """Run a seed; what a slow evaluator answers is on the disk before the method is told.
 
     Raises:
@@ -178,6 +186,8 @@ def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress) -> Run:
             stream.write(json.dumps(answer) + "\n")
             flush(stream)
             bar.update(task, advance=1)
+            if stop.made:
+                raise KeyboardInterrupt
 
         try:
             return search.run(seed, known, note)

@@ -116,6 +116,7 @@ def test_a_killed_run_goes_on_where_it_stopped(darts: Run, table: Path, tmp_path
 
 def test_an_interrupted_run_says_how_to_go_on(table: Path, tmp_path: Path) -> None:
     words = ["baseline", f"oracle.path={table}", "seeds=0-99", "baseline=predictor", "run_dir=it's mine"]
+    words += ["budget.evaluations=60", "baseline.trees=5"]
     command = [sys.executable, "-c", "from darts.cli import console; console()", *words]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "it's mine/runs.jsonl").is_file():
