@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,21 @@ from darts.baseline_result import BaselineResult
 from darts.paths import replacing
 
 
+def values_at(
+    places: Sequence[float], values: Sequence[float | None], at_K: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A step function that takes each value from its place on; nan before the first."""
+    known = np.array([np.nan, *values], dtype=float)
+    return known[np.searchsorted(np.asarray(places, dtype=float), at_K, side="right")]
+
+
 def steps(result: BaselineResult, axis: str, value: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Value of every run's incumbent at some places of an axis, (runs, places); nan before the first."""
-    curves = np.full((len(result.runs), len(at)), np.nan)
-    for row, run in zip(curves, result.runs, strict=True):
-        places = np.array([getattr(point, axis) for point in run.trajectory])
-        values = np.array([getattr(point, value) for point in run.trajectory], dtype=float)
-        found = places.searchsorted(at, side="right") - 1
-        row[found >= 0] = values[found[found >= 0]]
-    return curves
+    rows = []
+    for run in result.runs:
+        places, values = ([getattr(point, name) for point in run.trajectory] for name in (axis, value))
+        rows.append(values_at(places, values, at))
+    return np.array(rows)
 
 
 def draw_trajectory(result: BaselineResult, path: Path) -> None:

@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from darts.black_box import Point, Run
-from darts.errors import UserError
 from darts.oracle.base import Column, Table
 from darts.paths import write_text
-from darts.run_folder import resuming
-
-SCHEMA_VERSION = 1
+from darts.results import SCHEMA_VERSION, read_result
 
 
 @dataclass
@@ -79,18 +76,11 @@ class BaselineResult:
         Raises:
             UserError: no such file, or no result of this schema.
         """
-        if not path.is_file():
-            hint = resuming(path.parent, "baseline")
-            raise UserError(f"run: {path.parent} holds no result.json; finish it with: {hint}")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = content.get("schema_version")
-            if version != SCHEMA_VERSION:
-                raise UserError(f"run: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}")
-            runs = [read_run(run) for run in content.pop("runs")]
-            return cls(runs=runs, **content)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise UserError(f"run: {path} is no result of darts baseline ({error}); give the folder of a run") from None
+        return read_result(
+            path,
+            "baseline",
+            lambda content: cls(**content | {"runs": [read_run(run) for run in content["runs"]]}),
+        )
 
 
 def read_run(content: dict[str, Any]) -> Run:

@@ -141,11 +141,10 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared | None
                 run = one_run(search, seed, folder, bar, stop)
                 done[seed] = (run, time.perf_counter() - start)
                 stream.write(json.dumps({"seconds": done[seed][1]} | asdict(run)) + "\n")
-                if slow:
+                if slow or stop.made:
                     flush(stream)
                 bar.update(task, advance=1)
                 if stop.made and len(done) < len(seeds):
-                    flush(stream)
                     raise KeyboardInterrupt
             flush(stream)
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from darts.baseline_figures import values_at
 from darts.comparison import AXES, Loaded, Method
 from darts.oracle.base import Table
 from darts.paths import write_text
@@ -66,15 +67,15 @@ def _svg(figure: Any, name: str) -> str:
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
 
 
-def mean_curve(method: Method, axis: str, at_K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Truth of every run's incumbent at places of an axis, (R, K); nan before the first."""
-    curves_RK = np.full((len(method.trials), len(at_K)), np.nan)
-    for row_K, trial in zip(curves_RK, method.trials, strict=True):
-        places, values = np.array(trial.curve[axis]).T
-        found_K = places.searchsorted(at_K * (1 + 1e-12), side="right") - 1
-        row_K[found_K >= 0] = values[found_K[found_K >= 0]]
+def curves(method: Method, axis: str, at_K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Truth of every run's incumbent at places of an axis, (R, K); nan before the first and after the end."""
+    rows = []
+    for trial in method.trials:
+        places, values = zip(*trial.curve[axis], strict=True)
+        row_K = values_at(places, values, at_K * (1 + 1e-12))
         row_K[at_K > trial.spent[axis] * (1 + 1e-12)] = np.nan
-    return curves_RK
+        rows.append(row_K)
+    return np.array(rows)
 
 
 def _anytime(methods: Sequence[Method], axis: str, truth: str) -> Any:
@@ -88,7 +89,7 @@ def _anytime(methods: Sequence[Method], axis: str, truth: str) -> Any:
         first = min(trial.curve[axis][0][0] for trial in method.trials)
         last = max(trial.spent[axis] for trial in method.trials)
         at_K = np.unique(np.geomspace(max(first, 1e-9), max(last, first), 250))
-        curves_RK = mean_curve(method, axis, at_K)
+        curves_RK = curves(method, axis, at_K)
         known_K = ~np.isnan(curves_RK).any(axis=0)
         if not known_K.any():
             continue

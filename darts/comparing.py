@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from darts.baselining import baseline_command
 from darts.compare_figures import draw_all
-from darts.comparison import AXES, Loaded, Method, load, run_folders
+from darts.comparison import AXES, Loaded, Method, is_unknown, load, run_folders
 from darts.config import compose_config, quoted
 from darts.errors import UserError
 from darts.evaluators.base import column
@@ -81,12 +80,11 @@ def run_study(settings: Mapping[str, Any], folder: Path) -> list[str]:
         if (run / "config.yaml").is_file():
             overrides = [f"resume={run}"]
         else:
-            own = [*settings["common"], *words, f"run_dir={run}", f"label={name}"]
+            overrides = [*settings["common"], *words, f"run_dir={run}", f"label={name}"]
             if settings["seeds"] is not None:
-                own.append(f"seeds={str(settings['seeds']).replace(' ', '')}")
+                overrides.append(f"seeds={str(settings['seeds']).replace(' ', '')}")
             if settings["oracle"].get("path"):
-                own += [f"oracle.path={settings['oracle']['path']}"]
-            overrides = own
+                overrides.append(f"oracle.path={settings['oracle']['path']}")
         composed = compose_config("baseline", [quoted(word) for word in overrides])
         if baseline_command(composed, {word.partition("=")[0] for word in overrides}) != 0:
             raise KeyboardInterrupt
@@ -165,11 +163,6 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow({key: "" if is_unknown(value) else value for key, value in row.items()})
     return stream.getvalue()
-
-
-def is_unknown(value: Any) -> bool:
-    """None or not a number."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def report_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[tuple[str, str]]:

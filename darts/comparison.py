@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,6 +224,11 @@ def _of_search(
     label = ", ".join([*parts, *(stored.get("regularizer") or {})])
     space = {name: stored["space"][name] for name in ("num_nodes", "operations")}
     return space, str(known["table"]), label, [trial], []
+
+
+def is_unknown(value: Any) -> bool:
+    """None or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

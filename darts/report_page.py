@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from darts import __version__
-from darts.comparison import Loaded
+from darts.comparison import Loaded, is_unknown
 from darts.figures import COLOURS
 from darts.statistics import FEW, Ranks
 from supernet.search_space import SearchSpace
@@ -59,7 +59,7 @@ def page(loaded: Loaded, rows: Sequence[Mapping[str, Any]], figures: Mapping[str
         f'<p class="note">{escape(row["method"])}: {escape(row["notes"])}.</p>' for row in rows if row["notes"]
     )
     friedman = ""
-    if rank is not None and rank.p == rank.p:
+    if rank is not None and not is_unknown(rank.p):
         friedman = f" Friedman's test that all methods are alike: p = {rank.p:.2g}."
     sections = "".join(
         f"<section><h2>{heading}</h2><figure>{figures[name]}<figcaption>{caption}"
@@ -90,8 +90,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     known = {
         name: column
         for name, column in COLUMNS.items()
-        if any(row[name] is not None and row[name] == row[name] for row in rows)
-        and (name != "failed" or any(row[name] for row in rows))
+        if not all(is_unknown(row[name]) for row in rows) and (name != "failed" or any(row[name] for row in rows))
     }
     head = "".join(
         f'<th scope="col" title="{escape(explanation)}"><button type="button">{heading}</button></th>'
@@ -102,7 +101,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         body += "<tr>"
         for name, (_, form, _) in known.items():
             value = row[name]
-            empty = value is None or value != value
+            empty = is_unknown(value)
             shown = "" if empty else escape(form.format(value))
             body += f'<td data-value="{"" if empty else escape(str(value))}">{shown}</td>'
         body += "</tr>"

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from darts.errors import UserError
 from darts.paths import write_text
 from darts.run_folder import resuming
 
 SCHEMA_VERSION = 1
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -72,13 +74,23 @@ class SearchResult:
         Raises:
             UserError: no such file, or no result of this schema.
         """
-        if not path.is_file():
-            raise UserError(f"run: {path.parent} holds no result.json; finish it with: {resuming(path.parent)}")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = content.get("schema_version")
-            if version != SCHEMA_VERSION:
-                raise UserError(f"run: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}")
-            return cls(**content)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"run: {path} is no result of darts search ({error}); give the folder of a run") from None
+        return read_result(path, "search", lambda content: cls(**content))
+
+
+def read_result(path: Path, command: str, build: Callable[[dict[str, Any]], Result]) -> Result:
+    """The result.json of a command, built from its plain values.
+
+    Raises:
+        UserError: no such file, or no result of this command and schema.
+    """
+    if not path.is_file():
+        hint = resuming(path.parent, command)
+        raise UserError(f"run: {path.parent} holds no result.json; finish it with: {hint}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise UserError(f"run: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}")
+        return build(content)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"run: {path} is no result of darts {command} ({error}); give the folder of a run") from None

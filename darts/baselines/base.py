@@ -41,6 +41,7 @@ class Baseline(ABC):
         evaluations: the budget, in evaluations of full length.
         fidelities: lengths of training on offer, ascending; the last is full length.
         asked: number of candidates so far.
+        epochs: length of training of the cell that `propose` returns; full length, unless a method sets it.
     """
 
     def start(self, space: SearchSpace, rng: random.Random, evaluations: int, fidelities: Sequence[int]) -> None:
@@ -51,7 +52,7 @@ class Baseline(ABC):
         """
         self.space, self.rng = space, rng
         self.evaluations, self.fidelities = evaluations, tuple(fidelities)
-        self.asked = 0
+        self.asked, self.epochs = 0, self.fidelities[-1]
         self.lowest = self.highest = 0.0  # values that `finite` saw; 0 before the first
         self._told = False
         self.setup()
@@ -67,7 +68,7 @@ class Baseline(ABC):
             genotype = self.propose()
             if genotype is None:
                 break
-            found.append(Candidate(self.asked, genotype, self.fidelities[-1]))
+            found.append(Candidate(self.asked, genotype, self.epochs))
             self.asked += 1
         return found
 

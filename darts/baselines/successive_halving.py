@@ -60,10 +60,7 @@ class SuccessiveHalving(Baseline):
         """A cell for the first rung of a bracket."""
         return self.space.sample(self.rng)
 
-    def ask(self, count: int = 1) -> list[Candidate]:
-        return [self._next() for _ in range(count)]
-
-    def _next(self) -> Candidate:
+    def propose(self) -> Genotype:
         bracket = next((bracket for bracket in self.brackets if bracket.waiting), None)
         if bracket is None:
             rung = self.first_rung()
@@ -71,15 +68,10 @@ class SuccessiveHalving(Baseline):
             bracket = Bracket(rung, [None] * max(1, number))
             self.brackets.append(bracket)
             self.begun += 1
-        genotype = bracket.waiting.pop(0) or self.new_cell()
-        candidate = Candidate(self.asked, genotype, self.fidelities[bracket.rung])
+        self.epochs = self.fidelities[bracket.rung]
         bracket.open.add(self.asked)
         self.places[self.asked] = bracket
-        self.asked += 1
-        return candidate
-
-    def propose(self) -> Genotype | None:
-        raise NotImplementedError("candidates come with a length of training: `ask`")
+        return bracket.waiting.pop(0) or self.new_cell()
 
     def observe(self, candidate: Candidate, value: float) -> None:
         bracket = self.places.pop(candidate.number)

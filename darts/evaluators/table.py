@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from darts.datasets.base import Dataset
-from darts.evaluators.base import Evaluator, column
+from darts.evaluators.base import CIFAR10_IMAGES, FULL, Evaluator, column
 from darts.oracle.base import Table
 from supernet.genotype import Genotype
 from supernet.search_space import SearchSpace
 
-FULL = 200  # epochs of the benchmark's complete training
 TRAINING_IMAGES = {  # of an epoch (NAS-Bench-201, Dong & Yang 2020, arXiv:2001.00326, table 1)
-    ("cifar10", "valid"): 25_000,
+    ("cifar10", "valid"): CIFAR10_IMAGES,
     ("cifar10", "test"): 50_000,
     ("cifar100", "valid"): 50_000,
     ("cifar100", "test"): 50_000,

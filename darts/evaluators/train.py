@@ -13,7 +13,6 @@ import torch
 
 from darts.datasets.base import Dataset
 from darts.evaluators.base import Evaluator
-from darts.evaluators.table import FULL, TRAINING_IMAGES
 from darts.oracle.base import Table
 from darts.task import Classification
 from darts.training import Diverged, train_cell
@@ -121,9 +120,6 @@ class TrainEvaluator(Evaluator):
             process.join()
             pipe.close()
             self.worker = None
-
-    def cost(self, epochs: int) -> float:
-        return self.images(epochs) / (FULL * TRAINING_IMAGES["cifar10", "valid"])
 
     def images(self, epochs: int) -> int:
         return epochs * self.epoch_images

@@ -10,7 +10,6 @@ import torch
 from darts.batches import Normalizer
 from darts.datasets.base import Dataset
 from darts.evaluators.base import Evaluator
-from darts.evaluators.table import FULL, TRAINING_IMAGES
 from darts.oracle.base import Table
 from darts.seeding import make_generator
 from darts.zero_cost import PROXIES, Probe
@@ -69,9 +68,6 @@ class ZeroCostEvaluator(Evaluator):
     def value(self, genotype: Genotype, epochs: int) -> float | None:
         score = PROXIES[self.proxy](self.probe(genotype))
         return score if math.isfinite(score) else None
-
-    def cost(self, epochs: int) -> float:
-        return self.images(epochs) / (FULL * TRAINING_IMAGES["cifar10", "valid"])
 
     def images(self, epochs: int) -> int:
         return self.batch_size
