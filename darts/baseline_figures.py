@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darts.baseline_result import BaselineResult
+from darts.pareto import TrueFront
 from darts.paths import replacing
 
 
@@ -31,7 +33,6 @@ def steps(result: BaselineResult, axis: str, value: str, at: NDArray[np.float64]
 
 def draw_trajectory(result: BaselineResult, path: Path) -> None:
     """The incumbents' signal and truth over evaluations: each run thin, their mean thick."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     last = max((run.evaluations for run in result.runs), default=1)
@@ -39,7 +40,7 @@ def draw_trajectory(result: BaselineResult, path: Path) -> None:
     panels = [("signal", result.evaluator["signal"])]
     if result.truth is not None:
         panels.append(("truth", result.truth))
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    with plain_style():
         figure = Figure(figsize=(4.6 * len(panels), 3.2), layout="constrained")
         for axes, (value, column) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             curves = steps(result, "evaluations", value, at)
@@ -57,3 +58,43 @@ def draw_trajectory(result: BaselineResult, path: Path) -> None:
         figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150)
+
+
+def draw_front(result: BaselineResult, best: TrueFront | None, path: Path) -> None:
+    """Every run's front, by what the searches saw and by known accuracy; there beside the table's own."""
+    from matplotlib.figure import Figure
+
+    assert result.objective is not None
+    panels = [("value", f"signal: {result.evaluator['signal']}")]
+    if result.truth is not None:
+        panels.append(("truth", f"truth: {result.truth} (%)"))
+    with plain_style():
+        figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained")
+        for axes, (value, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            if value == "truth" and best is not None:
+                truths, prices = zip(*best.pairs, strict=True)
+                axes.scatter(best.prices, best.truths, s=1, color="#bbbbbb", rasterized=True)
+                axes.step(prices, truths, where="post", color="#d55e00", linewidth=2, label="table's own front")
+            for place, run in enumerate(result.runs[:50]):
+                found = [(member.price, getattr(member, value)) for member in run.front]
+                axes.plot(
+                    *zip(*found, strict=True), "o-", color="#0072b2", markersize=3, linewidth=0.6,
+                    alpha=max(0.1, min(0.9, 3 / len(result.runs))), label=None if place else "found",
+                )  # fmt: skip
+            shown = [getattr(member, value) for run in result.runs for member in run.front]
+            if shown and max(shown) > min(shown):
+                pad = 0.05 * (max(shown) - min(shown))
+                axes.set_ylim(min(shown) - pad, max(shown) + 2 * pad)
+            axes.set(xlabel=f"{result.objective['name']} ({result.objective['unit']})", ylabel=label)
+            axes.grid(alpha=0.25)
+            axes.legend(frameon=False, loc="lower right")
+        figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
+
+
+def plain_style() -> AbstractContextManager[None]:
+    """How the pictures of a run look."""
+    import matplotlib
+
+    return matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})

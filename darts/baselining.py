@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from darts.baseline_figures import draw_trajectory
+from darts.baseline_figures import draw_front, draw_trajectory
 from darts.baseline_result import BaselineResult, read_run, result_lines
 from darts.black_box import Answer, BlackBox, Run
 from darts.errors import UserError
+from darts.evaluations import as_csv, complete_lines, flush, foreign, rank_correlation, read_answers
 from darts.oracle.base import Column, Table
+from darts.pareto import TrueFront
 from darts.parts import Problems, build_oracle, build_part
 from darts.paths import write_text
 from darts.report import print_lines
@@ -28,7 +30,8 @@ from darts.tracking import software
 
 INTERRUPTED = 130
 RUNS = "runs.jsonl"  # finished runs of a folder, a line each
-ANSWER_FILE = "answers-{}.jsonl"  # of a slow run that is not finished, a line each, by seed
+ANSWER_FILE = "answers-{}.jsonl"  # of slow evaluations, a line each, by seed
+WORK = "work-{}"  # folder of an evaluator, by seed
 
 
 def baseline_command(settings: dict[str, Any], given: set[str]) -> int:
@@ -94,9 +97,9 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     """
     problems, plugins = Problems(), settings["plugins"]
     parts: dict[str, Any] = {}
-    for name in ("space", "dataset", "baseline", "evaluator"):
+    for name in ("space", "dataset", "baseline", "evaluator", "objective"):
         with problems.of(name):
-            parts[name] = build_part(settings[name], name, plugins)
+            parts[name] = build_part(settings[name], name, plugins) if settings.get(name) else None
     with problems.of("seeds"):
         parts["seeds"] = parse_seeds(settings["seeds"])
     with problems.of("oracle"):
@@ -105,13 +108,17 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     problems.stop()
     table = oracle.load() if parts["space"] == Table.space else None
     with problems.of("evaluator"):
+        if parts["evaluator"].inherits and not parts["baseline"].names_parents:
+            raise ValueError(
+                f"inherit: {settings['label']} names no parents; choose an evolution, or give inherit=false"
+            )
         parts["evaluator"].open(parts["space"], table, parts["dataset"])
         truth = parts["evaluator"].judged_by(table)
     problems.stop()
     with problems.of("budget"):
         parts["search"] = BlackBox(
             parts["baseline"], parts["space"], parts["evaluator"], settings["budget"]["evaluations"],
-            settings["isomorphic_cache"],
+            settings["isomorphic_cache"], parts["objective"],
         )  # fmt: skip
     problems.stop()
     with problems.of("baseline"):
@@ -122,10 +129,9 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
 
 def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared | None = None) -> int:
     """Run the seeds that are not done yet, look up what was found, report."""
-    search, seeds, table, truth = prepared or prepare(settings)
-    begun = time.perf_counter()
+    prepared = prepared or prepare(settings)
+    search, seeds = prepared.search, prepared.seeds
     done = finished_runs(folder)
-    spent = float(sum(seconds for _, seconds in done.values()))
     try:
         slow, stop = search.evaluator.slow, StopRequest()
         with (
@@ -137,10 +143,8 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared | None
             for seed in seeds:
                 if seed in done:
                     continue
-                start = time.perf_counter()
-                run = one_run(search, seed, folder, bar, stop)
-                done[seed] = (run, time.perf_counter() - start)
-                stream.write(json.dumps({"seconds": done[seed][1]} | asdict(run)) + "\n")
+                done[seed] = one_run(search, seed, folder, bar, stop)
+                stream.write(json.dumps(asdict(done[seed])) + "\n")
                 if slow or stop.made:
                     flush(stream)
                 bar.update(task, advance=1)
@@ -153,19 +157,37 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared | None
         return INTERRUPTED
     finally:
         search.evaluator.close()
+    report(settings, folder, prepared, [done[seed] for seed in seeds])
+    (folder / RUNS).unlink()
+    for file in folder.glob(ANSWER_FILE.format("*")):
+        file.unlink()
+    return 0
+
+
+def report(settings: Mapping[str, Any], folder: Path, prepared: Prepared, runs: list[Run]) -> None:
+    """Look up what was found, write and draw it."""
+    search, _, table, truth = prepared
+    objective = search.objective
     result = BaselineResult(
         settings["label"], dict(settings["baseline"]), search.space.describe(), search.evaluator.describe(), None,
-        None, search.evaluations, search.isomorphic_cache, [done[seed][0] for seed in seeds],
-        {"total": spent + time.perf_counter() - begun}, software(),
+        None, search.evaluations, search.isomorphic_cache, None if objective is None else objective.describe(), None,
+        runs, {"total": sum(run.seconds[-1] for run in runs)}, software(),
     )  # fmt: skip
+    best = None
     if table is not None and truth is not None:
-        result.look_up(table, truth)
+        if objective is not None and objective.exact:
+            best = TrueFront(table.columns[truth], np.array([objective(genotype) for genotype in table.space]))
+        result.look_up(table, truth, best)
+    if search.evaluator.slow:
+        answers = {run.seed: read_answers(folder / ANSWER_FILE.format(run.seed)) for run in runs}
+        result.rank_correlation = rank_correlation(answers, table, truth)
+        write_text(folder / "evaluations.csv", as_csv(answers, table, truth))
+    if objective is not None:
+        write_text(folder / "front.csv", result.front_csv())
+        draw_front(result, best, folder / "figures" / "front.png")
     result.write(folder / "result.json")
     draw_trajectory(result, folder / "figures" / "trajectory.png")
-    for file in (folder / RUNS, *folder.glob(ANSWER_FILE.format("*"))):
-        file.unlink()
     print_lines(result_lines(result, folder))
-    return 0
 
 
 def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress, stop: StopRequest) -> Run:
@@ -177,7 +199,8 @@ def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress, stop: Stop
     if not search.evaluator.slow:
         return search.run(seed)
     file = folder / ANSWER_FILE.format(seed)
-    known = [Answer(*values) for values in complete_lines(file)]
+    known, work = read_answers(file), folder / WORK.format(seed)
+    work.mkdir(exist_ok=True)
     with file.open("a", encoding="utf-8") as stream:
         task = bar.add_task(f"seed {seed}", total=search.evaluations, completed=len(known))
 
@@ -189,39 +212,15 @@ def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress, stop: Stop
                 raise KeyboardInterrupt
 
         try:
-            return search.run(seed, known, note)
+            run = search.run(seed, known, note, work)
         except ValueError as error:
             raise UserError(f"resume: {file}: {error}; remove it to begin this seed anew") from None
+    shutil.rmtree(work)
+    return run
 
 
-def flush(stream: TextIO) -> None:
-    """Bring what was written to the disk."""
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def complete_lines(file: Path) -> list[Any]:
-    """JSON values of a file, a line each; what a crash left half written is cut off.
-
-    Raises:
-        UserError: a file that is none of this program's.
-    """
-    if not file.is_file():
-        return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    complete = [line for line in lines if line.endswith("\n")]
-    if len(complete) < len(lines):
-        write_text(file, "".join(complete))
-    try:
-        return [json.loads(line) for line in complete]
-    except ValueError as error:
-        raise UserError(
-            f"resume: {file} is not what darts baseline writes ({error}); remove it to start anew"
-        ) from None
-
-
-def finished_runs(folder: Path) -> dict[int, tuple[Run, float]]:
-    """Seed to run and its seconds.
+def finished_runs(folder: Path) -> dict[int, Run]:
+    """Seed to run.
 
     Raises:
         UserError: a file that is none of this program's.
@@ -229,12 +228,10 @@ def finished_runs(folder: Path) -> dict[int, tuple[Run, float]]:
     found = {}
     try:
         for content in complete_lines(folder / RUNS):
-            seconds = content.pop("seconds")
-            found[content["seed"]] = (read_run(content), seconds)
+            run = read_run(content)
+            found[run.seed] = run
     except (TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"resume: {folder / RUNS} is not what darts baseline writes ({error}); remove it to start anew"
-        ) from None
+        raise foreign(folder / RUNS, error) from None
     return found
 
 

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
-from darts.baselines.base import FAILED, Baseline
-from darts.evaluators.base import Evaluator
-from supernet.genotype import Genotype
+from darts.baselines.base import FAILED, Baseline, Candidate
+from darts.evaluators.base import FULL_IMAGES, Evaluator, Outcome
+from darts.objectives import Objective
+from darts.pareto import Front, Member
 from supernet.search_space import SearchSpace
 
 ANSWERS = 20  # a run ends after so many answers an evaluation of its budget, when most come from the cache
 
 
 class Answer(NamedTuple):
-    """What a method was told: a cell, the epochs it was trained for, and its value or None."""
+    """What a method was told of one candidate, and when.
+
+    Attributes:
+        cell, epochs: the candidate.
+        outcome: of its evaluation.
+        price: its second objective, if there is one; less is better.
+        seconds: that the run had been working.
+    """
 
     cell: str
     epochs: int
-    value: float | None
+    outcome: Outcome
+    price: float | None
+    seconds: float
 
 
 @dataclass
@@ -30,7 +43,7 @@ class Point:
     Attributes:
         evaluations: answers so far.
         cost: of them, in full trainings.
-        images: passed forward by training so far.
+        images: passed forward so far.
         signal: value that the search saw.
         cell: the incumbent.
         truth: its known accuracy, looked up after the search; None without a table.
@@ -50,33 +63,46 @@ class Run:
 
     Attributes:
         trajectory: every new incumbent; the last is what was found. Empty if every evaluation failed.
-        evaluations: answers, `failed`, `duplicates` and `cached` ones among them.
+        evaluations: answers, `failed`, `stopped`, `duplicates` and `cached` ones among them.
         cost: in full trainings.
-        images: passed forward by training.
+        images: passed forward.
         stopped_by: ``evaluations``, or ``exhausted`` if the method had nothing more to ask.
+        seconds: working time at every point of the trajectory, and at the end.
+        front: of two objectives, the cells that none beats in both, by falling price; see `darts.pareto`.
+        hypervolume: of the front, as a share of the table's own; see `darts.pareto.TrueFront`.
+        report: further numbers, from the evaluator.
     """
 
     seed: int
     trajectory: list[Point] = field(default_factory=list)
     evaluations: int = 0
     failed: int = 0
+    stopped: int = 0
     duplicates: int = 0
     cached: int = 0
     cost: float = 0.0
     images: int = 0
     stopped_by: str = "evaluations"
+    seconds: list[float] = field(default_factory=list, compare=False)
+    front: list[Member] = field(default_factory=list)
+    hypervolume: float | None = None
+    report: dict[str, float] = field(default_factory=dict)
 
 
 class BlackBox:
     """A method, what it searches and what answers it.
 
-    The incumbent is the cell with the highest value among those trained longest; of equal ones the first.
+    As many candidates are under way at once as the evaluator has workers; answers are told in order of asking, so
+    a run does not depend on which of them is ready first. The incumbent is the cell with the highest value among
+    those trained longest; of equal ones the first.
 
     Args:
         baseline, space, evaluator: the parts; the evaluator is open.
-        evaluations: the budget: answers of full length. A shorter one takes its share, epochs by epochs.
+        evaluations: the budget: answers of full length, failed ones too. A shorter one takes its share, epochs by
+            epochs, also one that the evaluator stopped early.
         isomorphic_cache: answer a cell that computes the same as one before (`SearchSpace.canonical_form`) from
             memory, free of charge.
+        objective: a second objective.
     """
 
     def __init__(
@@ -86,92 +112,136 @@ class BlackBox:
         evaluator: Evaluator,
         evaluations: int,
         isomorphic_cache: bool = False,
+        objective: Objective | None = None,
     ) -> None:
         if evaluations < 1:
             raise ValueError(f"evaluations: got {evaluations}; give 1 or more")
         self.baseline, self.space, self.evaluator = baseline, space, evaluator
-        self.evaluations, self.isomorphic_cache = evaluations, isomorphic_cache
+        self.evaluations, self.isomorphic_cache, self.objective = evaluations, isomorphic_cache, objective
 
     def start(self, seed: int) -> None:
         """Ready the method for a run; raises ValueError as `Baseline.start` does."""
         rng = random.Random(f"{seed}/{type(self.baseline).__name__}")
-        self.baseline.start(self.space, rng, self.evaluations, self.evaluator.fidelities)
+        objectives = 1 if self.objective is None else 2
+        self.baseline.start(self.space, rng, self.evaluations, self.evaluator.fidelities, objectives)
 
     def run(
         self,
         seed: int,
         answers: Sequence[Answer] = (),
         note: Callable[[Answer], None] | None = None,
+        folder: Path | None = None,
     ) -> Run:
         """One run from its start.
 
         Args:
             seed: of the method's generator.
             answers: of an interrupted run of the same settings, from its first: they are told, not asked again.
-            note: called with every new answer.
+            note: called with every new answer, before the method is told.
+            folder: where the evaluator may keep what it needs while this run lasts.
 
         Raises:
             ValueError: settings that do not go together, or answers of another run.
         """
         self.start(seed)
+        self.evaluator.begin(folder)
         baseline, evaluator, cached = self.baseline, self.evaluator, self.isomorphic_cache
-        ask, tell, value_of = baseline.ask, baseline.tell, evaluator.value
-        run, replayed = Run(seed), len(answers)
-        counts = dict.fromkeys(evaluator.fidelities, 0)  # charged answers by epochs
+        ask, tell, submit, learn, width = (
+            baseline.ask,
+            baseline.tell,
+            evaluator.submit,
+            evaluator.learn,
+            evaluator.workers,
+        )
+        objective = self.objective
+        begun = time.perf_counter() - (answers[-1].seconds if answers else 0.0)
+        run, front, replayed = Run(seed), Front(), len(answers)
+        spent: Counter[int] = Counter()  # charged answers by the epochs that they took
         left = self.evaluations * evaluator.fidelities[-1]  # epochs
         best_epochs, best_value = 0, FAILED
-        memory: dict[tuple[str, int], float | None] = {}
-        seen: dict[int, set[tuple[str, ...]]] = {epochs: set() for epochs in counts}
-        evaluations = 0
+        memory: dict[tuple[str, int], Callable[[], Outcome]] = {}
+        seen: dict[int, set[tuple[str, ...]]] = {epochs: set() for epochs in evaluator.fidelities}
+        waiting: deque[tuple[Candidate, bool, Callable[[], Outcome]]] = deque()
+        asked = evaluations = 0
+        ended = False
         while True:
-            if left <= 0 or evaluations == ANSWERS * self.evaluations:
+            while len(waiting) < width and not ended and left > 0 and asked < ANSWERS * self.evaluations:
+                if not (found := ask()):
+                    if not waiting:
+                        run.stopped_by, ended = "exhausted", True
+                    break
+                candidate = found[0]
+                _, genotype, epochs, _, _ = candidate
+                key = (self.space.canonical_form(genotype), epochs) if cached else None
+                free = key is not None and key in memory
+                if key is not None and free:
+                    outcome_of = memory[key]
+                elif epochs > left:
+                    ended = True
+                    break
+                elif asked < replayed:
+                    outcome_of = self._replay(answers[asked], candidate)
+                else:
+                    outcome_of = submit(candidate)
+                if not free:
+                    left -= epochs
+                    if key is not None:
+                        memory[key] = outcome_of
+                if objective is not None:
+                    price = objective(genotype) if asked >= replayed else answers[asked].price
+                    candidate = candidate._replace(price=price)
+                waiting.append((candidate, free, outcome_of))
+                asked += 1
+            if not waiting:
                 break
-            if not (asked := ask()):
-                run.stopped_by = "exhausted"
-                break
-            candidate = asked[0]
-            _, genotype, epochs = candidate
-            key = (self.space.canonical_form(genotype), epochs) if cached else None
-            if key is not None and key in memory:
-                value = memory[key]
+            candidate, free, outcome_of = waiting.popleft()
+            outcome = outcome_of()
+            value, taken, curve = outcome
+            _, genotype, epochs, _, price = candidate
+            if free:
                 run.cached += 1
             else:
-                if epochs > left:
-                    break
-                if evaluations >= replayed:
-                    value = value_of(genotype, epochs)
-                else:
-                    value = self._replay(answers[evaluations], genotype, epochs)
-                left -= epochs
-                counts[epochs] += 1
-                if key is not None:
-                    memory[key] = value
+                spent[taken] += 1
+                if value is not None and taken < epochs:
+                    left += epochs - taken
             if note is not None and evaluations >= replayed:
-                note(Answer(str(genotype), epochs, value))
+                note(Answer(str(genotype), epochs, outcome, price, time.perf_counter() - begun))
+            learn(candidate, outcome)
             evaluations += 1
             seen[epochs].add(genotype.operations)
             tell(candidate, value)
             if value is None:
                 run.failed += 1
-            elif epochs > best_epochs or (epochs == best_epochs and value > best_value):
-                best_epochs, best_value = epochs, value
-                run.trajectory.append(Point(evaluations, *self._spent(counts), value, str(genotype)))
-        run.cost, run.images = self._spent(counts)
+                continue
+            reached = len(curve) or epochs
+            if reached < epochs:
+                run.stopped += 1
+            if price is not None:
+                front.add(Member(str(genotype), value, price), reached)
+            if reached > best_epochs or (reached == best_epochs and value > best_value):
+                best_epochs, best_value = reached, value
+                run.trajectory.append(Point(evaluations, *self._spent(spent), value, str(genotype)))
+                seconds = answers[evaluations - 1].seconds if evaluations <= replayed else time.perf_counter() - begun
+                run.seconds.append(seconds)
+        run.cost, run.images = self._spent(spent)
         run.evaluations, run.duplicates = evaluations, evaluations - sum(map(len, seen.values()))
+        run.seconds.append(time.perf_counter() - begun)
+        run.front, run.report = front.members, evaluator.report()
         return run
 
-    def _spent(self, counts: Mapping[int, int]) -> tuple[float, int]:
+    def _spent(self, counts: Counter[int]) -> tuple[float, int]:
         """Cost and images of so many answers, by epochs."""
         evaluator = self.evaluator
         return (
-            sum(count * evaluator.cost(epochs) for epochs, count in counts.items()),
-            sum(count * evaluator.images(epochs) for epochs, count in counts.items()),
+            evaluator.upfront / FULL_IMAGES + sum(n * evaluator.cost(epochs) for epochs, n in counts.items()),
+            evaluator.upfront + sum(n * evaluator.images(epochs) for epochs, n in counts.items()),
         )
 
-    def _replay(self, answer: Answer, genotype: Genotype, epochs: int) -> float | None:
+    def _replay(self, answer: Answer, candidate: Candidate) -> Callable[[], Outcome]:
+        genotype, epochs = candidate.genotype, candidate.epochs
         if (answer.cell, answer.epochs) != (str(genotype), epochs):
             raise ValueError(
                 f"answers: the method now asks for {genotype} after {epochs} epochs where it was told of {answer.cell} "
                 f"after {answer.epochs}; the run was begun with other settings or versions"
             )
-        return answer.value
+        return lambda: answer.outcome

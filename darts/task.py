@@ -23,6 +23,7 @@ class Classification:
         dataset: where the images come from.
         split: share of every class that trains the weights.
         batch_size: images a batch, for both parts.
+        subset: share of the weights' part that is used; the rest is left aside.
         seed: decides split, order and augmentation.
         device: where the images live.
 
@@ -31,11 +32,24 @@ class Classification:
         UserError: the data set cannot be read.
     """
 
-    def __init__(self, dataset: Dataset, split: float, batch_size: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: float,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        subset: float = 1.0,
+    ) -> None:
+        if not 0 < subset <= 1:
+            raise ValueError(f"subset: got {subset}; give a share above 0, at most 1")
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; give 1 or more")
         images = dataset.load_train()
         parts = split_indices(images.labels_N, split, make_generator(seed, "split"))
+        if subset < 1:
+            used, _ = split_indices(images.labels_N[parts[0]], subset, make_generator(seed, "subset"))
+            parts = (parts[0][used], parts[1])
         self.dataset, self.batch_size = dataset, batch_size
         self.num_classes, self.in_channels = len(images.classes), images.images_NCHW.shape[1]
         self.sizes = (len(parts[0]), len(parts[1]))

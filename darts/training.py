@@ -6,6 +6,7 @@ Shape suffixes: B batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -38,20 +39,33 @@ def train_cell(
     lr: float,
     weight_decay: float,
     seed: int,
-) -> list[float]:
-    """Validation accuracy (%) after every epoch, of a network trained on the task's weight part.
+    parent: DiscreteNetwork | None = None,
+    go_on: Callable[[float], bool] | None = None,
+) -> DiscreteNetwork:
+    """The network of a cell, trained on the task's weight part.
 
     SGD with Nesterov momentum 0.9 and a cosine schedule to zero over `epochs`, as the benchmark trains (NAS-Bench-201,
-    arXiv:2001.00326, table 2); accuracy is of the architecture part, with running statistics.
+    arXiv:2001.00326, table 2).
+
+    Args:
+        genotype, channels, cells: the network.
+        task: batches, loss and metric.
+        epochs, lr, weight_decay: the training.
+        seed: of the initial weights.
+        parent: a trained network of this size, whose weights this one starts from; see `inherit`.
+        go_on: called after every epoch with the accuracy (%) of the architecture part, with running statistics; says
+            whether to train on.
 
     Raises:
         Diverged: the loss is no longer finite.
     """
     network = DiscreteNetwork(genotype, channels, cells, task.num_classes, task.in_channels)
     initialised(network, make_generator(seed, "initial weights"))
+    if parent is not None:
+        inherit(network, parent)
     network.to(task.train.images_NCHW.device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
-    steps, accuracies = epochs * task.steps_per_epoch, []
+    steps = epochs * task.steps_per_epoch
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr / 2 * (1 + math.cos(math.pi * step / steps))
@@ -62,9 +76,21 @@ def train_cell(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if (step + 1) % task.steps_per_epoch == 0:
-            accuracies.append(accuracy(network, task))
-    return accuracies
+        if go_on is not None and (step + 1) % task.steps_per_epoch == 0 and not go_on(accuracy(network, task)):
+            break
+    return network
+
+
+def inherit(network: DiscreteNetwork, parent: DiscreteNetwork) -> None:
+    """Copy all weights and statistics outside the edges where the two cells differ (Real et al. 2017, arXiv:1703.01041,
+    section 3.3)."""
+    differing = tuple(
+        f".edges.{edge}."
+        for edge, pair in enumerate(zip(network.genotype.operations, parent.genotype.operations, strict=True))
+        if pair[0] != pair[1]
+    )
+    kept = {name: value for name, value in parent.state_dict().items() if not any(part in name for part in differing)}
+    network.load_state_dict(kept, strict=False)
 
 
 @torch.no_grad()

@@ -130,7 +130,7 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
         assert type(build_oracle(settings["oracle"])) is get_class(part["_target_"])
     elif group == "dataset":
         assert isinstance(build_part(part, group), Dataset)
-    elif group in ("baseline", "evaluator"):
+    elif group in ("baseline", "evaluator", "objective"):
         assert type(build_part(part, group)) is get_class(part["_target_"])
     elif group == "experiment":
         assert settings["study"]

@@ -25,11 +25,15 @@ class Candidate(NamedTuple):
         number: in order of asking.
         genotype: the cell.
         epochs: how long to train it; one of the lengths that the evaluator offers.
+        parent: number of the candidate that it is a mutation of, or None.
+        price: of two objectives the second, less is better; known when the candidate comes back with its value.
     """
 
     number: int
     genotype: Genotype
     epochs: int
+    parent: int | None = None
+    price: float | None = None
 
 
 class Baseline(ABC):
@@ -41,18 +45,25 @@ class Baseline(ABC):
         evaluations: the budget, in evaluations of full length.
         fidelities: lengths of training on offer, ascending; the last is full length.
         asked: number of candidates so far.
+        objectives: 1, or 2 if candidates come back with a price.
         epochs: length of training of the cell that `propose` returns; full length, unless a method sets it.
+        parent: number of the candidate that this cell is a mutation of, if a method sets it.
     """
 
-    def start(self, space: SearchSpace, rng: random.Random, evaluations: int, fidelities: Sequence[int]) -> None:
+    names_parents = False  # whether it sets `parent`
+    parent: int | None
+
+    def start(
+        self, space: SearchSpace, rng: random.Random, evaluations: int, fidelities: Sequence[int], objectives: int = 1
+    ) -> None:
         """Begin anew.
 
         Raises:
             ValueError: settings that do not go with the space, the budget or the fidelities.
         """
         self.space, self.rng = space, rng
-        self.evaluations, self.fidelities = evaluations, tuple(fidelities)
-        self.asked, self.epochs = 0, self.fidelities[-1]
+        self.evaluations, self.fidelities, self.objectives = evaluations, tuple(fidelities), objectives
+        self.asked, self.epochs, self.parent = 0, self.fidelities[-1], None
         self.lowest = self.highest = 0.0  # values that `finite` saw; 0 before the first
         self._told = False
         self.setup()
@@ -68,7 +79,7 @@ class Baseline(ABC):
             genotype = self.propose()
             if genotype is None:
                 break
-            found.append(Candidate(self.asked, genotype, self.epochs))
+            found.append(Candidate(self.asked, genotype, self.epochs, self.parent))
             self.asked += 1
         return found
 

@@ -39,7 +39,8 @@ class OptunaSampler(Baseline):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = classes[self.sampler](seed=self.rng.getrandbits(31), **self.options)
-        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        self.study = optuna.create_study(directions=[maximize, minimize][: self.objectives], sampler=sampler)
         self.distributions: dict[str, optuna.distributions.BaseDistribution] = {
             f"decision_{place}": optuna.distributions.CategoricalDistribution(range(count))
             for place, count in enumerate(self.space.choices)
@@ -58,4 +59,4 @@ class OptunaSampler(Baseline):
         if value == FAILED:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
-            self.study.tell(trial, value)
+            self.study.tell(trial, value if candidate.price is None else [value, candidate.price])

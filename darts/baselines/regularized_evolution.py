@@ -6,6 +6,7 @@ from darts.baselines.base import Baseline, Candidate, at_least
 from supernet.genotype import Genotype
 
 REMOVE = ("oldest", "worst", "none")
+Rated = tuple[float, int, Genotype]  # value, number and cell
 
 
 class RegularizedEvolution(Baseline):
@@ -17,6 +18,8 @@ class RegularizedEvolution(Baseline):
         remove: ``oldest`` as published, ``worst``, or ``none``, which keeps all.
     """
 
+    names_parents = True
+
     def __init__(self, population: int = 100, sample: int = 10, remove: str = "oldest") -> None:
         at_least("population", population, 1)
         at_least("sample", sample, 1)
@@ -26,7 +29,7 @@ class RegularizedEvolution(Baseline):
 
     def setup(self) -> None:
         self.needs("population", self.population)
-        self.members: list[tuple[float, int, Genotype]] = []  # value, number and cell, in order of answers
+        self.members: list[Rated] = []  # in order of answers
 
     def propose(self) -> Genotype | None:
         if self.asked < self.population:
@@ -34,8 +37,12 @@ class RegularizedEvolution(Baseline):
         if not self.members:
             return None
         members, count, draw = self.members, len(self.members), self.rng.random
-        parent = max([members[int(draw() * count)] for _ in range(self.sample)])  # of equal ones the younger
-        return self.space.mutate(parent[2], self.rng)
+        _, self.parent, genotype = self.winner([members[int(draw() * count)] for _ in range(self.sample)])
+        return self.space.mutate(genotype, self.rng)
+
+    def winner(self, sample: list[Rated]) -> Rated:
+        """Of a tournament; of equal ones the younger."""
+        return max(sample)
 
     def observe(self, candidate: Candidate, value: float) -> None:
         self.members.append((value, candidate.number, candidate.genotype))

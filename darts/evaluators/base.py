@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from darts.baselines.base import Candidate
 from darts.datasets.base import Dataset
 from darts.oracle.base import Column, Table
 from supernet.genotype import Genotype
@@ -12,6 +15,21 @@ from supernet.search_space import SearchSpace
 
 FULL = 200  # epochs of the benchmark's complete training
 CIFAR10_IMAGES = 25_000  # of an epoch of it, when the other half of CIFAR-10 validates
+FULL_IMAGES = FULL * CIFAR10_IMAGES
+
+
+class Outcome(NamedTuple):
+    """What an evaluation gave.
+
+    Attributes:
+        value: more is better; None if it failed.
+        epochs: that it took, those of a failed attempt among them; fewer than asked for if it was stopped early.
+        curve: the value after every epoch, where that is known.
+    """
+
+    value: float | None
+    epochs: int
+    curve: tuple[float, ...] = ()
 
 
 def column(name: str, text: str) -> Column:
@@ -36,10 +54,15 @@ class Evaluator(ABC):
     Attributes, after `open`:
         fidelities: lengths of training on offer, in epochs, ascending; the last is full length and costs one
             evaluation of the budget.
+        workers: evaluations that can be under way at once.
+        upfront: images passed forward before the first answer of a run.
     """
 
     fidelities: tuple[int, ...] = (1,)
-    slow = False  # whether an answer is worth writing down at once
+    workers = 1
+    upfront = 0
+    inherits = False  # whether a mutation starts from its parent's weights
+    slow = False  # whether an answer is worth writing down at once, and its time worth a report
 
     def __init__(self, truth: str | None) -> None:
         self.auto = truth == "auto"
@@ -72,17 +95,34 @@ class Evaluator(ABC):
     def value(self, genotype: Genotype, epochs: int) -> float | None:
         """What a cell is worth; None if the evaluation failed."""
 
+    def begin(self, folder: Path | None) -> None:
+        """A run begins, or goes on; `folder` is its own and lasts as long as it does."""
+        return
+
+    def submit(self, candidate: Candidate) -> Callable[[], Outcome]:
+        """Begin an evaluation; what is returned waits for its end."""
+        outcome = Outcome(self.value(candidate.genotype, candidate.epochs), candidate.epochs)
+        return lambda: outcome
+
+    def learn(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Hear what a run's method is about to be told, in the same order."""
+        return
+
+    def report(self) -> dict[str, float]:
+        """Numbers about the run that ends, for its result."""
+        return {}
+
     def close(self) -> None:
-        """Give back what `value` holds between calls."""
+        """Give back what is held between evaluations."""
         return
 
     def cost(self, epochs: int) -> float:
         """Of an answer, in trainings of the benchmark's full length on CIFAR-10, by images."""
-        return self.images(epochs) / (FULL * CIFAR10_IMAGES)
+        return self.images(epochs) / FULL_IMAGES
 
     @abstractmethod
     def images(self, epochs: int) -> int:
-        """Images passed forward by training for one answer."""
+        """Images passed forward for one answer of so many epochs."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

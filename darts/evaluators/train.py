@@ -1,44 +1,32 @@
-"""Values from training: every candidate's network is trained for real, in a worker process."""
+"""Values from training: every candidate's network is trained for real, in worker processes."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import signal
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from darts.baselines.base import Candidate
 from darts.datasets.base import Dataset
-from darts.evaluators.base import Evaluator
+from darts.errors import UserError
+from darts.evaluators.base import Evaluator, Outcome
 from darts.oracle.base import Table
 from darts.task import Classification
-from darts.training import Diverged, train_cell
+from darts.termination import RULES, Termination
+from darts.worker import Died, Job, Worker
 from supernet.genotype import Genotype
 from supernet.search_space import SearchSpace
-
-
-def _serve(pipe: Connection, dataset: Dataset, split: float, batch_size: int, seed: int, threads: int) -> None:
-    """A worker: reads the data once, then answers (cell, settings) with an accuracy, or None if training diverged."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair, which ends us
-    torch.set_num_threads(threads)
-    task = Classification(dataset, split, batch_size, seed, torch.device("cpu"))
-    begin = task.train.state_dict()
-    while True:
-        genotype, settings = pipe.recv()
-        task.train.load_state_dict(begin)  # every candidate sees the same batches
-        try:
-            pipe.send(train_cell(genotype, task, **settings)[-1])
-        except Diverged:
-            pipe.send(None)
 
 
 class TrainEvaluator(Evaluator):
     """Validation accuracy (%) after training on the weight part of the data set's training images.
 
-    Training runs in a worker process. One that diverges, or whose worker dies, is tried once more with another
+    Training runs in worker processes. One that diverges, or whose worker dies, is tried once more with another
     initialisation; then the candidate has failed, and the search goes on.
 
     Args:
@@ -46,8 +34,13 @@ class TrainEvaluator(Evaluator):
         channels, cells: of the network.
         batch_size: images a batch.
         split: share of the training images that is trained on; the rest is validated on.
+        subset: share of the part that is trained on that is used at all.
         lr, weight_decay: of SGD.
         seed: of split, order, augmentation and initial weights.
+        termination: ``median`` or ``curve`` stops trainings that promise nothing (`darts.termination`); None lets all
+            end.
+        inherit: a mutation starts from its parent's weights on the edges that it leaves as they are.
+        workers: processes that train at the same time; they share torch's threads.
         truth: see `Evaluator`.
     """
 
@@ -60,66 +53,126 @@ class TrainEvaluator(Evaluator):
         cells: int = 1,
         batch_size: int = 64,
         split: float = 0.5,
+        subset: float = 1.0,
         lr: float = 0.1,
         weight_decay: float = 5e-4,
         seed: int = 0,
+        termination: str | None = None,
+        inherit: bool = False,
+        workers: int = 1,
         truth: str | None = "auto",
     ) -> None:
         super().__init__(truth)
         if not lengths or sorted(set(lengths)) != list(lengths) or lengths[0] < 1:
             raise ValueError(f"lengths: got {list(lengths)}; give numbers of epochs, ascending, such as [4,12]")
-        for name, number in (("channels", channels), ("cells", cells), ("batch_size", batch_size)):
+        for name, number in (
+            ("channels", channels), ("cells", cells), ("batch_size", batch_size), ("workers", workers),
+        ):  # fmt: skip
             if number < 1:
                 raise ValueError(f"{name}: got {number}; give 1 or more")
         if lr <= 0 or weight_decay < 0:
             raise ValueError(f"lr, weight_decay: got {lr}, {weight_decay}; give lr above 0 and weight_decay 0 or more")
-        self.fidelities = tuple(lengths)
+        if termination is not None and termination not in RULES:
+            raise ValueError(f"termination: got {termination!r}; allowed are {', '.join(RULES)}, or null for none")
+        self.fidelities, self.workers, self.inherits = tuple(lengths), workers, inherit
         self.network = {"channels": channels, "cells": cells, "lr": lr, "weight_decay": weight_decay}
-        self.batch_size, self.split, self.seed = batch_size, split, seed
-        self.worker: tuple[SpawnProcess, Connection] | None = None
+        self.task = {"split": split, "batch_size": batch_size, "seed": seed, "subset": subset}
+        self.seed, self.termination = seed, termination
 
     def open(self, space: SearchSpace, table: Table | None, dataset: Dataset) -> None:
         # here once, so that what does not fit is said before the first worker starts
-        task = Classification(dataset, self.split, self.batch_size, self.seed, torch.device("cpu"))
-        self.dataset, self.epoch_images = dataset, task.steps_per_epoch * self.batch_size
+        task = Classification(dataset, **self.task, device=torch.device("cpu"))  # type: ignore[arg-type]
+        self.dataset, self.epoch_images = dataset, task.steps_per_epoch * task.batch_size
+        self.pool = ThreadPoolExecutor(self.workers)  # a thread waits for each worker
+        self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self.alive: set[Worker] = set()
+        self.closing = False
+        self.rules: dict[int, Termination] = {}
+        self.trained: dict[int, Genotype] = {}  # candidates of this run whose weights are kept, by number
+        self.folder: Path | None = None
+
+    def begin(self, folder: Path | None) -> None:
+        self.folder = folder
+        if self.inherits and folder is None:
+            raise ValueError("inherit: weights need a folder to be kept in")
+        self.rules = {length: RULES[self.termination]() for length in self.fidelities} if self.termination else {}
+        self.trained = {}
 
     def value(self, genotype: Genotype, epochs: int) -> float | None:
-        for attempt in range(2):
-            settings = {**self.network, "epochs": epochs, "seed": self.seed + attempt}
-            found = self._ask(genotype, settings)
-            if found is not None:
-                return found
-        return None
+        return self.submit(Candidate(0, genotype, epochs))().value
 
-    def _ask(self, genotype: Genotype, settings: dict[str, Any]) -> float | None:
-        if self.worker is None:
-            context = multiprocessing.get_context("spawn")
-            mine, theirs = context.Pipe()
-            arguments = (theirs, self.dataset, self.split, self.batch_size, self.seed, torch.get_num_threads())
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            theirs.close()
-            self.worker = (process, mine)
-        process, pipe = self.worker
-        try:
-            pipe.send((genotype, settings))
-            found: float | None = pipe.recv()
-        except (EOFError, OSError):
-            process.join()
-            logging.getLogger(__name__).warning(
-                "The worker that trained %s died (exit status %s).", genotype, process.exitcode
-            )
-            self.close()
+    def submit(self, candidate: Candidate) -> Callable[[], Outcome]:
+        rule = self.rules.get(candidate.epochs)
+        known = len(rule.complete) if rule else 0  # what is learnt meanwhile must not decide: it would depend on time
+        parent = self._weights_of(candidate.parent)
+        return self.pool.submit(self._evaluate, candidate, rule, known, parent).result
+
+    def learn(self, candidate: Candidate, outcome: Outcome) -> None:
+        if outcome.value is None:
+            return
+        self.trained[candidate.number] = candidate.genotype
+        if self.rules and len(outcome.curve) == candidate.epochs:
+            self.rules[candidate.epochs].learn(outcome.curve)
+
+    def report(self) -> dict[str, float]:
+        return self.rules[self.fidelities[-1]].report() if self.rules else {}
+
+    def _file(self, number: int) -> Path | None:
+        return self.folder / f"{number}.pt" if self.inherits and self.folder is not None else None
+
+    def _weights_of(self, number: int | None) -> tuple[Path, Genotype] | None:
+        if number not in self.trained or (file := self._file(number)) is None:
             return None
-        return found
+        if not file.is_file():
+            raise UserError(f"resume: {file}, the weights of candidate {number}, is gone; begin this seed anew")
+        return file, self.trained[number]
+
+    def _evaluate(
+        self, candidate: Candidate, rule: Termination | None, known: int, parent: tuple[Path, Genotype] | None
+    ) -> Outcome:
+        epochs = 0
+        for attempt in range(2):
+            curve: list[float] = []
+
+            def go_on(accuracy: float, curve: list[float] = curve) -> bool:
+                curve.append(accuracy)
+                return rule is None or not rule.stops(curve, known)
+
+            settings = {**self.network, "epochs": candidate.epochs, "seed": self.seed + attempt}
+            done = self._train(Job(candidate.genotype, settings, parent, self._file(candidate.number)), go_on)
+            epochs += len(curve)
+            if done:
+                return Outcome(curve[-1], epochs, tuple(curve))
+            if self.closing:
+                break
+        return Outcome(None, epochs)
+
+    def _train(self, job: Job, go_on: Callable[[float], bool]) -> bool:
+        try:
+            worker = self.idle.get_nowait()
+        except queue.Empty:
+            threads = max(1, torch.get_num_threads() // self.workers)
+            worker = Worker(self.dataset, self.task, threads)
+            self.alive.add(worker)
+        try:
+            done = worker.train(job, go_on)
+        except Died as problem:
+            self.alive.discard(worker)
+            worker.close()
+            if not self.closing:
+                logging.getLogger(__name__).warning("The worker that trained %s died (%s).", job.genotype, problem)
+            return False
+        self.idle.put(worker)
+        return done
 
     def close(self) -> None:
-        if self.worker is not None:
-            process, pipe = self.worker
-            process.terminate()
-            process.join()
-            pipe.close()
-            self.worker = None
+        self.closing = True
+        for worker in list(self.alive):
+            worker.process.terminate()
+        self.pool.shutdown(cancel_futures=True)
+        for worker in self.alive:
+            worker.close()
+        self.alive.clear()
 
     def images(self, epochs: int) -> int:
         return epochs * self.epoch_images
@@ -129,5 +182,8 @@ class TrainEvaluator(Evaluator):
             "name": "train",
             "signal": f"{self.dataset.name}, {self.fidelities[-1]} epochs",
             "network": f"C={self.network['channels']}, N={self.network['cells']}",
-            "split": self.split,
+            "split": self.task["split"],
+            "subset": self.task["subset"],
+            "termination": self.termination,
+            "inherit": self.inherits,
         }

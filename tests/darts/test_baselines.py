@@ -115,7 +115,7 @@ def test_it_resumes_from_what_it_was_told(file: Path) -> None:
     resumed = BlackBox(built(file), space, rest, BUDGET).run(3, told[:15], noted.append)
     assert resumed == expected
     assert rest.asked == whole.asked[15:]
-    assert noted == told[15:]
+    assert [answer._replace(seconds=0) for answer in noted] == [answer._replace(seconds=0) for answer in told[15:]]
     with pytest.raises(ValueError, match="other settings or versions"):
         BlackBox(built(file), space, rest, BUDGET).run(4, told[:15])
 

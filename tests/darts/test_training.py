@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
+from darts.baselines.base import Baseline, Candidate
+from darts.baselines.local_search import LocalSearch
 from darts.baselines.random_search import RandomSearch
-from darts.black_box import BlackBox
+from darts.baselines.regularized_evolution import RegularizedEvolution
+from darts.baselines.successive_halving import Hyperband
+from darts.black_box import Answer, BlackBox
+from darts.cli import main
+from darts.datasets.base import Dataset
 from darts.datasets.fake import Fake
+from darts.errors import UserError
+from darts.evaluators.base import Evaluator, Outcome
 from darts.evaluators.train import TrainEvaluator
+from darts.oracle.base import Table
 from darts.task import Classification
 from darts.training import Diverged, train_cell
+from supernet.genotype import Genotype
 from supernet.search_space import SearchSpace
 
 SPACE = SearchSpace()
@@ -36,19 +49,67 @@ def settings(epochs: int = 6, lr: float = 0.05) -> dict[str, float | int]:
     return {"channels": 4, "cells": 1, "epochs": epochs, "lr": lr, "weight_decay": 5e-4, "seed": 0}
 
 
+def curve(cell: Genotype = GOOD, **changes: float | int) -> list[float]:
+    """Accuracies after every epoch."""
+    found: list[float] = []
+
+    def go_on(accuracy: float) -> bool:
+        found.append(accuracy)
+        return True
+
+    train_cell(cell, task(), **{**settings(), **changes}, go_on=go_on)  # type: ignore[arg-type]
+    return found
+
+
 def test_training_learns_and_repeats() -> None:
-    first = train_cell(GOOD, task(), **settings())  # type: ignore[arg-type]
-    assert first == train_cell(GOOD, task(), **settings())  # type: ignore[arg-type]
+    first = curve()
+    assert first == curve()
     assert len(first) == 6
-    longer = train_cell(GOOD, task(), **settings(25))  # type: ignore[arg-type]
+    longer = curve(epochs=25)
     assert longer[-1] > 80 > longer[0]
-    other = train_cell(GOOD, task(), **{**settings(), "seed": 1})  # type: ignore[arg-type]
-    assert other != first
+    assert curve(seed=1) != first
 
 
 def test_a_loss_that_is_no_number_is_a_divergence() -> None:
     with pytest.raises(Diverged, match="at step"):
-        train_cell(GOOD, task(), **settings(lr=1e30))  # type: ignore[arg-type]
+        curve(lr=1e30)
+
+
+def test_training_stops_where_it_is_told_to() -> None:
+    seen: list[float] = []
+
+    def go_on(accuracy: float) -> bool:
+        seen.append(accuracy)
+        return len(seen) < 2
+
+    train_cell(GOOD, task(), **settings(), go_on=go_on)  # type: ignore[arg-type]
+    assert seen == curve()[:2]
+
+
+def test_a_child_inherits_all_weights_but_those_of_its_new_edge() -> None:
+    """Changed edges keep their own initial weights; everything else is the parent's, statistics included."""
+    child = SPACE.parse(str(GOOD).replace("|nor_conv_3x3~1|+", "|nor_conv_1x1~1|+"))
+    parent = train_cell(GOOD, task(), **settings(1))  # type: ignore[arg-type]
+    begin = train_cell(child, task(), **settings(0), parent=parent).state_dict()  # type: ignore[arg-type]
+    fresh = train_cell(child, task(), **settings(0)).state_dict()  # type: ignore[arg-type]
+    own = {name for name in begin if ".edges.2." in name}
+    assert len([name for name in own if begin[name].ndim == 4]) == 3, "a convolution in each of three cells"
+    for name, value in begin.items():
+        assert torch.equal(value, fresh[name] if name in own else parent.state_dict()[name])
+    assert not torch.equal(begin["classifier.weight"], fresh["classifier.weight"])
+
+
+def test_a_subset_of_the_weights_part_is_trained_on() -> None:
+    """Of every class its share; the architecture's part stays."""
+    whole = task()
+    half = Classification(DATA, 0.5, 16, 0, torch.device("cpu"), subset=2 / 3)
+    assert (whole.sizes, half.sizes) == ((48, 48), (33, 48))
+    assert half.train.labels_N.bincount().tolist() == [11, 11, 11]
+    rows = {image.numpy().tobytes() for image in whole.train.images_NCHW}
+    assert {image.numpy().tobytes() for image in half.train.images_NCHW} < rows
+    assert torch.equal(half.valid.images_NCHW, whole.valid.images_NCHW)
+    with pytest.raises(ValueError, match="subset: got 0"):
+        Classification(DATA, 0.5, 16, 0, torch.device("cpu"), subset=0)
 
 
 @pytest.fixture
@@ -62,9 +123,10 @@ def evaluator() -> Iterator[TrainEvaluator]:
 def test_a_value_depends_on_the_cell_alone(evaluator: TrainEvaluator) -> None:
     """Not on what was trained before in the same worker, nor on the worker."""
     found = [evaluator.value(cell, epochs) for cell, epochs in ((GOOD, 6), (DEAD, 2), (GOOD, 6), (GOOD, 2))]
-    assert found[0] == found[2] == train_cell(GOOD, task(), **settings())[-1]  # type: ignore[arg-type]
-    assert found[3] == train_cell(GOOD, task(), **settings(2))[-1]  # type: ignore[arg-type]
+    assert found[0] == found[2] == curve()[-1]
+    assert found[3] == curve(epochs=2)[-1]
     evaluator.close()
+    evaluator.open(SPACE, None, DATA)
     assert evaluator.value(DEAD, 2) == found[1]
     assert evaluator.images(6) == 6 * 48
     assert evaluator.cost(6) == pytest.approx(6 * 48 / (200 * 25_000))
@@ -74,8 +136,8 @@ def test_a_worker_that_dies_is_replaced_and_its_candidate_tried_once_more(
     evaluator: TrainEvaluator, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = evaluator.value(GOOD, 2)
-    assert evaluator.worker is not None
-    os.kill(evaluator.worker[0].pid or 0, signal.SIGKILL)
+    (worker,) = evaluator.alive
+    os.kill(worker.process.pid or 0, signal.SIGKILL)
     again = evaluator.value(GOOD, 2)
     assert again is not None
     assert "died (exit status -9)" in caplog.text
@@ -99,6 +161,8 @@ def test_a_candidate_that_always_diverges_fails_and_the_search_goes_on() -> None
         ({"lengths": [4, 2]}, "ascending"),
         ({"lengths": [1], "lr": 0.0}, "lr, weight_decay: got 0.0"),
         ({"lengths": [1], "channels": 0}, "channels: got 0"),
+        ({"lengths": [1], "workers": 0}, "workers: got 0"),
+        ({"lengths": [1], "termination": "soon"}, "termination: got 'soon'; allowed are median, curve, or null"),
     ],
 )
 def test_settings_that_cannot_be(options: dict[str, object], message: str) -> None:
@@ -106,11 +170,147 @@ def test_settings_that_cannot_be(options: dict[str, object], message: str) -> No
         TrainEvaluator(**options)  # type: ignore[arg-type]
 
 
-def test_a_killed_run_loses_no_answer(darts: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    words = ["baseline", "baseline=hyperband", "evaluator=train", "evaluator.lengths=[1,2]", "evaluator.channels=4"]
-    words += ["evaluator.batch_size=16", "dataset=fake", "budget.evaluations=6", "seeds=0-1", "oracle=none"]
-    whole = darts(*words, "run_dir=whole")
-    assert whole.returncode == 0, whole.stderr
+class Slow(Evaluator):
+    """Values that are ready in another order than they were asked for."""
+
+    def __init__(self, workers: int, delays: bool) -> None:
+        super().__init__(None)
+        self.fidelities, self.workers, self.delays = (2, 4), workers, delays
+        self.under_way = self.most = 0
+        self.pool = ThreadPoolExecutor(workers)
+
+    def open(self, space: SearchSpace, table: Table | None, dataset: Dataset) -> None:
+        return None
+
+    def value(self, genotype: Genotype, epochs: int) -> float:
+        if self.delays:
+            time.sleep(0.02 * random.Random(f"{genotype}/time").random())
+        return random.Random(f"{genotype}/{epochs}").random()
+
+    def submit(self, candidate: Candidate) -> Callable[[], Outcome]:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        future = self.pool.submit(super().submit, candidate)
+        return lambda: future.result()()
+
+    def learn(self, candidate: Candidate, outcome: Outcome) -> None:
+        self.under_way -= 1
+
+    def images(self, epochs: int) -> int:
+        return epochs
+
+    def describe(self) -> dict[str, object]:
+        return {"name": "slow", "signal": "slow"}
+
+
+@pytest.mark.parametrize("method", [RegularizedEvolution(5, 3), LocalSearch(), Hyperband(2.0, 1)])
+def test_several_workers_give_the_same_run_whatever_is_ready_first(method: Baseline) -> None:
+    slow, quick = Slow(4, delays=True), Slow(4, delays=False)
+    found = [BlackBox(method, SPACE, evaluator, 20).run(1) for evaluator in (slow, quick)]
+    assert found[0] == found[1]
+    assert slow.most == 4
+    answers: list[Answer] = []
+    BlackBox(method, SPACE, Slow(4, delays=True), 20).run(1, note=answers.append)
+    resumed = BlackBox(method, SPACE, Slow(4, delays=True), 20).run(1, answers[:9])
+    assert resumed == found[0]
+    assert sum(answer.epochs for answer in answers) <= 20 * 4
+
+
+def test_two_workers_train_the_values_that_one_does() -> None:
+    found = []
+    for workers in (1, 2):
+        evaluator = TrainEvaluator([2], channels=2, batch_size=16, workers=workers)
+        evaluator.open(SPACE, None, DATA)
+        answers: list[Answer] = []
+        try:
+            BlackBox(RandomSearch(), SPACE, evaluator, 5).run(0, note=answers.append)
+            assert len(evaluator.alive) == workers
+        finally:
+            evaluator.close()
+        found.append([answer[:3] for answer in answers])
+    assert found[0] == found[1]
+
+
+def test_a_child_in_a_search_starts_from_its_parents_weights(tmp_path: Path) -> None:
+    """The values of an inheriting evolution are those of training by hand, parent by parent."""
+    evaluator = TrainEvaluator([1], channels=2, batch_size=16, inherit=True)
+    evaluator.open(SPACE, None, DATA)
+    answers: list[Answer] = []
+    evolution = Parents(3, 2)
+    try:
+        BlackBox(evolution, SPACE, evaluator, 8).run(0, note=answers.append, folder=tmp_path)
+    finally:
+        evaluator.close()
+    networks = []
+    size = {"channels": 2, "cells": 1, "epochs": 1, "lr": 0.1, "weight_decay": 5e-4, "seed": 0}
+    for answer, number in zip(answers, evolution.parents, strict=True):
+        seen: list[float] = []
+        parent = None if number is None else networks[number]
+        networks.append(
+            train_cell(SPACE.parse(answer.cell), task(), **size, parent=parent, go_on=lambda a, s=seen: not s.append(a))  # type: ignore[arg-type, misc]
+        )
+        assert answer.outcome.value == seen[-1]
+    assert [number is None for number in evolution.parents] == [True] * 3 + [False] * 5
+
+
+class Parents(RegularizedEvolution):
+    """Notes which candidate each one is a child of."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.parents: list[int | None] = []
+
+    def observe(self, candidate: Candidate, value: float) -> None:
+        self.parents.append(candidate.parent)
+        super().observe(candidate, value)
+
+
+def test_weights_that_are_gone_are_said_so(tmp_path: Path) -> None:
+    evaluator = TrainEvaluator([1], channels=2, batch_size=16, inherit=True)
+    evaluator.open(SPACE, None, DATA)
+    answers: list[Answer] = []
+    try:
+        BlackBox(RegularizedEvolution(2, 2), SPACE, evaluator, 4).run(0, note=answers.append, folder=tmp_path)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        with pytest.raises(UserError, match=r"the weights of candidate \d, is gone"):
+            BlackBox(RegularizedEvolution(2, 2), SPACE, evaluator, 4).run(0, answers[:3], folder=tmp_path)
+    finally:
+        evaluator.close()
+
+
+def test_stopped_trainings_cost_what_they_took_and_are_no_incumbents(tmp_path: Path) -> None:
+    evaluator = TrainEvaluator([6], channels=2, batch_size=16, termination="median")
+    evaluator.open(SPACE, None, DATA)
+    answers: list[Answer] = []
+    try:
+        run = BlackBox(RandomSearch(), SPACE, evaluator, 14).run(0, note=answers.append)
+        stopped = [answer for answer in answers if len(answer.outcome.curve) < 6]
+        assert run.stopped == len(stopped) > 0
+        assert run.evaluations > 14, "what is saved is spent on more candidates"
+        taken = sum(answer.outcome.epochs for answer in answers)
+        assert 14 * 6 - 6 < taken <= 14 * 6
+        assert run.images == taken * 48
+        assert not {point.cell for point in run.trajectory} & {answer.cell for answer in stopped}
+        resumed = BlackBox(RandomSearch(), SPACE, evaluator, 14).run(0, answers[:10])
+        assert resumed == run
+    finally:
+        evaluator.close()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["baseline=hyperband"],
+        ["baseline.population=3", "baseline.sample=2", "evaluator.inherit=true", "evaluator.workers=2"],
+    ],
+    ids=["hyperband", "inheriting"],
+)
+def test_a_killed_run_loses_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str]) -> None:
+    words = ["baseline", "evaluator=train", "evaluator.lengths=[1,2]", "evaluator.channels=4"]
+    words += ["evaluator.batch_size=16", "dataset=fake", "budget.evaluations=6", "seeds=0-1", "oracle=none", *more]
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "run_dir=whole"]) == 0
     command = [sys.executable, "-c", "from darts.cli import console; console()", *words, "run_dir=killed"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     answers = tmp_path / "killed/answers-1.jsonl"
@@ -121,10 +321,19 @@ def test_a_killed_run_loses_no_answer(darts: Callable[..., subprocess.CompletedP
     process.wait()
     kept = answers.read_text()
     answers.write_text(kept + '["|nor_')  # torn by the kill
-    done = darts("baseline", "resume=killed")
-    assert done.returncode == 0, done.stderr
+    assert main(["baseline", "resume=killed"]) == 0
     first, second = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "killed"))
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
     assert first["evaluator"]["signal"] == "fake, 2 epochs"
     assert first["truth"] is None
-    assert not list((tmp_path / "killed").glob("*.jsonl"))
+    left = sorted(path.name for path in (tmp_path / "killed").iterdir())
+    assert left == ["config.yaml", "evaluations.csv", "figures", "result.json"]
+    tables = [
+        list(csv.DictReader((tmp_path / name / "evaluations.csv").read_text().splitlines()))
+        for name in ("whole", "killed")
+    ]
+    assert [{**row, "seconds": ""} for row in tables[0]] == [{**row, "seconds": ""} for row in tables[1]]
+    assert len(tables[0]) == sum(run["evaluations"] for run in first["runs"])
+    for run in first["runs"]:
+        mine = [float(row["value"]) for row in tables[0] if int(row["seed"]) == run["seed"] and row["epochs"] == "2"]
+        assert run["trajectory"][-1]["signal"] == max(mine)

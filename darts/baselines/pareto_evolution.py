@@ -1,0 +1,41 @@
+"""Aging evolution for two objectives: tournaments that the undominated win."""
+
+from __future__ import annotations
+
+import math
+
+from darts.baselines.base import FAILED, Candidate
+from darts.baselines.regularized_evolution import Rated, RegularizedEvolution
+from darts.pareto import dominates
+
+
+class ParetoEvolution(RegularizedEvolution):
+    """`RegularizedEvolution` whose parent is drawn from those of the sample that no other one dominates in value and
+    price (Real et al. 2019, arXiv:1802.01548; tournaments by dominance after Horn et al. 1994, ICEC).
+
+    With one objective it is regularized evolution with ties drawn.
+
+    Args:
+        population, sample, remove: see `RegularizedEvolution`; ``worst`` is the worst in value.
+    """
+
+    def __init__(self, population: int = 50, sample: int = 20, remove: str = "oldest") -> None:
+        super().__init__(population, sample, remove)
+
+    def setup(self) -> None:
+        super().setup()
+        self.prices: dict[int, float] = {}  # by number of the candidate
+
+    def winner(self, sample: list[Rated]) -> Rated:
+        pairs = [(value, self.prices[number]) for value, number, _ in sample]
+        best = [
+            rated
+            for rated, pair in zip(sample, pairs, strict=True)
+            if not any(dominates(other, pair) for other in pairs)
+        ]
+        return self.rng.choice(best)
+
+    def observe(self, candidate: Candidate, value: float) -> None:
+        price = 0.0 if candidate.price is None else candidate.price
+        self.prices[candidate.number] = math.inf if value == FAILED else price
+        super().observe(candidate, value)

@@ -1,0 +1,106 @@
+"""Second objectives beside accuracy: what a cell's network costs where it is used. Less is better."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from abc import ABC, abstractmethod
+
+import torch
+
+from supernet.cost import NetworkSize, genotype_cost
+from supernet.discrete_network import DiscreteNetwork
+from supernet.genotype import Genotype
+
+
+class Objective(ABC):
+    """The price of a cell.
+
+    Args:
+        channels, cells, num_classes, image_size: of the network that is priced; the benchmark's are the defaults.
+    """
+
+    name = ""
+    unit = ""
+    exact = True  # the same at every asking, so that a whole space can be priced
+
+    def __init__(self, channels: int = 16, cells: int = 5, num_classes: int = 10, image_size: int = 32) -> None:
+        sizes = {"channels": channels, "cells": cells, "num_classes": num_classes, "image_size": image_size}
+        for name, number in sizes.items():
+            if number < 1:
+                raise ValueError(f"{name}: got {number}; give 1 or more")
+        self.size = NetworkSize(**sizes)
+
+    @abstractmethod
+    def __call__(self, genotype: Genotype) -> float:
+        """The price, in `unit`."""
+
+    def describe(self) -> dict[str, str | bool]:
+        """What reports say of it."""
+        return {"name": self.name, "unit": self.unit, "network": str(self.size), "exact": self.exact}
+
+
+class Params(Objective):
+    """Trainable parameters."""
+
+    name, unit = "params", "M"
+
+    def __call__(self, genotype: Genotype) -> float:
+        return genotype_cost(genotype, self.size).params / 1e6
+
+
+class Flops(Objective):
+    """Multiply-adds of one image."""
+
+    name, unit = "flops", "M multiply-adds"
+
+    def __call__(self, genotype: Genotype) -> float:
+        return genotype_cost(genotype, self.size).flops / 1e6
+
+
+class Latency(Objective):
+    """Time of a forward pass on this machine's CPU, in evaluation mode; measured once a cell and remembered.
+
+    It is no number that repeats: a run keeps what it measured, another run measures anew.
+
+    Args:
+        channels, cells, num_classes, image_size: see `Objective`.
+        images: of the batch.
+        repeats: passes, of which the median counts; two more before them are not timed.
+    """
+
+    name, unit = "latency", "ms"
+    exact = False
+
+    def __init__(
+        self, channels: int = 16, cells: int = 5, num_classes: int = 10, image_size: int = 32, images: int = 1,
+        repeats: int = 10,
+    ) -> None:  # fmt: skip
+        super().__init__(channels, cells, num_classes, image_size)
+        for name, number in (("images", images), ("repeats", repeats)):
+            if number < 1:
+                raise ValueError(f"{name}: got {number}; give 1 or more")
+        self.images, self.repeats = images, repeats
+        self.known: dict[Genotype, float] = {}
+
+    def __call__(self, genotype: Genotype) -> float:
+        if genotype not in self.known:
+            self.known[genotype] = self._measured(genotype)
+        return self.known[genotype]
+
+    def _measured(self, genotype: Genotype) -> float:
+        size = self.size
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            network = DiscreteNetwork(genotype, size.channels, size.cells, size.num_classes, size.in_channels)
+            network.eval().to(memory_format=torch.channels_last)
+            images_BCHW = torch.zeros(self.images, size.in_channels, size.image_size, size.image_size)
+            images_BCHW = images_BCHW.to(memory_format=torch.channels_last)
+            seconds = []
+            for _ in range(2 + self.repeats):
+                start = time.perf_counter()
+                network(images_BCHW)
+                seconds.append(time.perf_counter() - start)
+        return 1e3 * statistics.median(seconds[2:])
+
+    def describe(self) -> dict[str, str | bool]:
+        return super().describe() | {"measured": f"{self.images} images, median of {self.repeats} passes"}

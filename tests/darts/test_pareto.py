@@ -1,0 +1,175 @@
+"""Two objectives: dominance and hypervolume against brute force, fronts of the real table, methods for them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darts.baselines.base import Baseline
+from darts.baselines.optuna_sampler import OptunaSampler
+from darts.baselines.pareto_evolution import ParetoEvolution
+from darts.baselines.random_search import RandomSearch
+from darts.black_box import BlackBox
+from darts.cli import main
+from darts.evaluators.table import TableEvaluator
+from darts.objectives import Flops, Latency, Params
+from darts.oracle.base import Column, Table
+from darts.oracle.csv import CsvOracle
+from darts.pareto import Front, Member, TrueFront, dominates, front_of, hypervolume
+from supernet.cost import NetworkSize, count
+from supernet.discrete_network import DiscreteNetwork
+from supernet.search_space import SearchSpace
+
+SPACE = SearchSpace()
+PAIRS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12)
+
+
+@given(PAIRS)
+def test_hypervolume_is_the_number_of_dominated_squares(pairs: list[tuple[int, int]]) -> None:
+    """Reference: value 1, price 8. The square [v, v + 1] x [p, p + 1] counts if a pair has value > v and price <= p."""
+    squares = sum(any(value > v and price <= p for value, price in pairs) for v in range(1, 9) for p in range(8))
+    assert hypervolume(pairs, (1, 8)) == squares
+
+
+@given(PAIRS)
+def test_fronts_hold_what_nothing_dominates(pairs: list[tuple[int, int]]) -> None:
+    undominated = {pair for pair in pairs if not any(dominates(other, pair) for other in pairs)}
+    assert set(front_of(pairs)) == undominated
+    assert front_of(pairs) == sorted(undominated, key=lambda pair: pair[1])
+    front = Front()
+    for number, (value, price) in enumerate(pairs):
+        front.add(Member(str(number), value, price), 1)
+    assert [(member.value, member.price) for member in front.members] == front_of(pairs)
+    first = {pair: str(place) for place, pair in reversed(list(enumerate(pairs)))}
+    assert all(first[member.value, member.price] == member.cell for member in front.members)
+
+
+def test_longer_training_clears_a_front_and_shorter_one_does_not_enter() -> None:
+    front = Front()
+    for cell, value, epochs in (("short", 90.0, 12), ("long", 70.0, 200), ("short again", 95.0, 12)):
+        front.add(Member(cell, value, 1.0), epochs)
+    assert [member.cell for member in front.members] == ["long"]
+
+
+def test_prices_are_those_of_the_network() -> None:
+    cell = SPACE.genotype(12_345)
+    network = DiscreteNetwork(cell, 8, 1, 4, 3)
+    cost = count(network, 3, 16)
+    sizes = {"channels": 8, "cells": 1, "num_classes": 4, "image_size": 16}
+    assert Params(**sizes)(cell) == sum(p.numel() for p in network.parameters()) / 1e6
+    assert Flops(**sizes)(cell) == cost.flops / 1e6
+    assert Flops().describe()["network"] == str(NetworkSize())
+    with pytest.raises(ValueError, match="cells: got 0"):
+        Flops(cells=0)
+    with pytest.raises(ValueError, match="repeats: got 0"):
+        Latency(repeats=0)
+
+
+def test_latency_is_measured_once_a_cell_and_disturbs_nothing() -> None:
+    latency, state = Latency(2, 1, 4, 8, repeats=2), torch.get_rng_state()
+    cell = SPACE.genotype(15_624)
+    first = latency(cell)
+    assert first > 0
+    assert latency(cell) == first
+    assert torch.equal(torch.get_rng_state(), state)
+    big = Latency(32, 1, 4, 32, repeats=3)
+    assert (
+        big(SPACE.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+" + "|none~0|none~1|nor_conv_3x3~2|")) > first
+    )
+
+
+def test_a_tournament_is_won_by_one_that_no_other_dominates() -> None:
+    evolution = ParetoEvolution(4, 4)
+    evolution.start(SPACE, random.Random(0), 10, (200,), 2)
+    evolution.prices = {0: 5.0, 1: 1.0, 2: 6.0, 3: 1.0, 4: float("inf")}
+    cell = SPACE.genotype(0)
+    rated = [(90.0, 0, cell), (50.0, 1, cell), (80.0, 2, cell), (40.0, 3, cell), (float("-inf"), 4, cell)]
+    assert {evolution.winner(rated)[1] for _ in range(50)} == {0, 1}
+
+
+# --- The real table
+
+
+@pytest.fixture(scope="module")
+def real(table_path: Path) -> Table:
+    return CsvOracle(str(table_path)).load()
+
+
+@pytest.fixture(scope="module")
+def best(real: Table) -> TrueFront:
+    flops = Flops()
+    return TrueFront(real.columns[Column("cifar10", "test", 200)], np.array([flops(cell) for cell in SPACE]))
+
+
+def test_the_true_front_is_that_of_a_brute_force_search(real: Table, best: TrueFront) -> None:
+    pairs = list(zip(best.truths.tolist(), best.prices.tolist(), strict=True))
+    for pair in best.pairs:
+        assert pair in pairs
+        assert not (
+            (best.truths >= pair[0]) & (best.prices <= pair[1]) & ((best.truths > pair[0]) | (best.prices < pair[1]))
+        ).any()
+    covered = np.zeros(len(pairs), dtype=bool)
+    for truth, price in best.pairs:
+        covered |= (best.truths <= truth) & (best.prices >= price)
+    assert covered.all()
+    assert max(truth for truth, _ in best.pairs) == best.truths.max()
+    whole = [Member("", 0, price, truth) for truth, price in best.pairs]
+    assert best.share(whole) == pytest.approx(1)
+    assert best.share(whole[::2]) < 1
+    assert best.share([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "budget"),
+    [(ParetoEvolution(50, 20), 1000), (OptunaSampler("nsga2", {"population_size": 20}), 300)],
+    ids=["pareto", "nsga2"],
+)
+def test_methods_for_two_objectives_find_better_fronts_than_random_search(
+    real: Table, best: TrueFront, method: Baseline, budget: int
+) -> None:
+    """Mean share of the best possible hypervolume over seeds, by what they see; 4 standard errors apart."""
+    seen = TrueFront(real.columns[Column("cifar10", "valid", 200)], best.prices)
+    evaluator = TableEvaluator()
+    evaluator.open(SPACE, real)
+
+    def shares(baseline: Baseline, seeds: int) -> np.ndarray:
+        search = BlackBox(baseline, SPACE, evaluator, budget, objective=Flops())
+        fronts = [search.run(seed).front for seed in range(seeds)]
+        return np.array([seen.share([member._replace(truth=member.value) for member in front]) for front in fronts])
+
+    theirs, others = shares(method, 10), shares(RandomSearch(), 20)
+    error = (theirs.var(ddof=1) / 10 + others.var(ddof=1) / 20) ** 0.5
+    assert theirs.mean() - others.mean() > 4 * error
+
+
+@pytest.mark.parametrize("method", ["pareto_evolution", "random_search"])
+def test_the_command_writes_the_front(
+    table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["baseline", f"baseline={method}", "objective=params", f"oracle.path={table_path}", "seeds=0-2"]
+    assert main([*words, "budget.evaluations=60", "run_dir=run"]) == 0
+    printed = capsys.readouterr().out
+    assert "% of the table's own front" in printed
+    content = json.loads((tmp_path / "run/result.json").read_text())
+    assert content["objective"]["name"] == "params"
+    with (tmp_path / "run/front.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["seed", "cell", "value", "price", "truth"]
+    for run in content["runs"]:
+        assert 0.5 < run["hypervolume"] <= 1
+        mine = [row for row in rows if int(row["seed"]) == run["seed"]]
+        assert [row["cell"] for row in mine] == [member["cell"] for member in run["front"]]
+        assert [float(row["price"]) for row in mine] == sorted(float(row["price"]) for row in mine)
+        assert max(float(row["value"]) for row in mine) == run["trajectory"][-1]["signal"]
+    assert (tmp_path / "run/figures/front.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["baseline", "objective=money", f"oracle.path={table_path}"]) == 2
+    assert "objective: got 'money'; allowed are flops, latency, params" in capsys.readouterr().err
