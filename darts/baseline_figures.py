@@ -78,8 +78,8 @@ def draw_front(result: BaselineResult, best: TrueFront | None, path: Path) -> No
             for place, run in enumerate(result.runs[:50]):
                 found = [(member.price, getattr(member, value)) for member in run.front]
                 axes.plot(
-                    *zip(*found, strict=True), "o-", color="#0072b2", markersize=3, linewidth=0.6,
-                    alpha=max(0.1, min(0.9, 3 / len(result.runs))), label=None if place else "found",
+                    *zip(*found, strict=True), "o-", drawstyle="steps-post", color="#0072b2", markersize=3,
+                    linewidth=0.6, alpha=max(0.1, min(0.9, 3 / len(result.runs))), label=None if place else "found",
                 )  # fmt: skip
             shown = [getattr(member, value) for run in result.runs for member in run.front]
             if shown and max(shown) > min(shown):
@@ -87,7 +87,8 @@ def draw_front(result: BaselineResult, best: TrueFront | None, path: Path) -> No
                 axes.set_ylim(min(shown) - pad, max(shown) + 2 * pad)
             axes.set(xlabel=f"{result.objective['name']} ({result.objective['unit']})", ylabel=label)
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False, loc="lower right")
+            for handle in axes.legend(frameon=False, loc="lower right").legend_handles:
+                handle.set_alpha(1)
         figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=150)

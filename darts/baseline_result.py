@@ -35,9 +35,10 @@ class BaselineResult:
         evaluations: the budget.
         isomorphic_cache: whether cells that compute the same were answered from memory.
         objective: the second objective: name, unit, the network that is priced; or None.
+        true_front: the table's own, as pairs of known accuracy and price, if there is a second objective.
         rank_correlation: of what slow searches saw with known accuracy: `spearman`, `kendall`, number of `cells`.
         runs: by seed; see `darts.black_box.Run`.
-        seconds: working time, `total` and by run: at every point of its trajectory, and at its end.
+        seconds: working time: `total`, and of slow evaluators `runs`: at every point of a trajectory, and at its end.
         versions: of the program and of what it used.
     """
 
@@ -50,6 +51,7 @@ class BaselineResult:
     evaluations: int
     isomorphic_cache: bool
     objective: dict[str, str | bool] | None
+    true_front: list[tuple[float, float]] | None
     rank_correlation: dict[str, float] | None
     runs: list[Run]
     seconds: dict[str, Any]
@@ -69,6 +71,7 @@ class BaselineResult:
             run.front = [member._replace(truth=known(member.cell)) for member in run.front]
             if best is not None:
                 run.hypervolume = best.share(run.front)
+        self.true_front = None if best is None else best.pairs
         self.truth, self.table = str(column), table.name
 
     def finals(self) -> list[Point]:
@@ -78,7 +81,9 @@ class BaselineResult:
     def write(self, path: Path) -> None:
         """Write result.json atomically, one line a run."""
         content = asdict(self)
-        content["seconds"]["runs"] = [run.pop("seconds") for run in content["runs"]]
+        seconds = [run.pop("seconds") for run in content["runs"]]
+        if any(seconds):
+            content["seconds"]["runs"] = seconds
         for run in content["runs"]:
             run["front"] = [member._asdict() for member in run["front"]]
         runs = ",\n".join("  " + json.dumps(run, allow_nan=False) for run in content.pop("runs"))
@@ -94,7 +99,7 @@ class BaselineResult:
         """
 
         def build(content: dict[str, Any]) -> BaselineResult:
-            seconds = content["seconds"].pop("runs")
+            seconds = content["seconds"].pop("runs", [[] for _ in content["runs"]])
             runs = [read_run(run | {"seconds": own}) for run, own in zip(content["runs"], seconds, strict=True)]
             return cls(**content | {"runs": runs})
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from darts.baselines.base import FAILED, Baseline, Candidate
 from darts.evaluators.base import FULL_IMAGES, Evaluator, Outcome
-from darts.objectives import Objective
+from darts.objectives.base import Objective
 from darts.pareto import Front, Member
 from supernet.search_space import SearchSpace
 

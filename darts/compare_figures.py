@@ -41,13 +41,15 @@ def style(place: int) -> dict[str, Any]:
 
 
 def draw_all(loaded: Loaded, axis: str, rank: Ranks | None, table: Table | None, folder: Path) -> dict[str, str]:
-    """Write anytime.svg, boxes.svg, and as they apply differences.svg and space.svg; returns name to SVG text."""
+    """Write anytime.svg, boxes.svg, and as they apply front.svg, differences.svg and space.svg; returns name to SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
     methods, truth = loaded.methods, str(loaded.truth)
     with matplotlib.rc_context(STYLE):
         figures: dict[str, Figure] = {"anytime": _anytime(methods, axis, truth), "boxes": _boxes(methods, truth)}
+        if loaded.objective is not None:
+            figures["front"] = _front(loaded)
         if rank is not None:
             figures["differences"] = _differences(methods, rank)
         if table is not None and loaded.truth in table.columns:
@@ -110,6 +112,42 @@ def _anytime(methods: Sequence[Method], axis: str, truth: str) -> Any:
     axes.set(xscale="log", xlabel=AXES[axis], ylabel=f"known accuracy of the incumbent, {truth} (%)")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def _front(loaded: Loaded) -> Any:
+    """Known accuracy over price: of each method the run with the median hypervolume, and the table's own front."""
+    from matplotlib.figure import Figure
+
+    assert loaded.objective is not None
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    shown: list[float] = []
+    if loaded.true_front is not None:
+        truths, prices = zip(*loaded.true_front, strict=True)
+        axes.step(prices, truths, where="post", color=TEXT, linewidth=1, alpha=0.6, label="table's own front")
+    for place, method in enumerate(loaded.methods):
+        trials = sorted((t for t in method.trials if t.front), key=lambda t: (t.hypervolume or 0, t.seed))
+        if not trials:
+            continue
+        truths, prices = zip(*trials[len(trials) // 2].front, strict=True)
+        shown += truths
+        axes.plot(
+            prices,
+            truths,
+            drawstyle="steps-post",
+            marker="o",
+            markersize=3.5,
+            linewidth=1,
+            label=method.label,
+            **style(place),
+        )
+    low, high = np.quantile(shown, 0.1), max(shown)
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    name, unit = loaded.objective["name"], loaded.objective["unit"]
+    axes.set(xlabel=f"{name} ({unit}; {loaded.objective['network']})", ylabel=f"known accuracy, {loaded.truth} (%)")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="lower right", fontsize=8)
     return figure
 
 

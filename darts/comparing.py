@@ -51,7 +51,7 @@ def compare_command(settings: dict[str, Any], words: Sequence[str]) -> int:
         table = None  # of other values than these runs
     axis = choose_axis(loaded, settings["axis"])
     rank = matched_ranks(loaded.methods)
-    rows = summary(loaded.methods, rank)
+    rows = summary(loaded.methods, rank, loaded.objective is not None)
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,8 +117,19 @@ def matched_ranks(methods: Sequence[Method]) -> Ranks | None:
     return ranks(np.array([method.truths[:count] for method in methods]).T)
 
 
-def summary(methods: Sequence[Method], rank: Ranks | None) -> list[dict[str, Any]]:
-    """A row a method, the best first."""
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """None if one of them is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def summary(methods: Sequence[Method], rank: Ranks | None, same: bool = False) -> list[dict[str, Any]]:
+    """A row a method, the best first.
+
+    Args:
+        methods, rank: what to sum up.
+        same: whether there is one second objective, so that hypervolumes can be compared.
+    """
     yardstick = next((m for m in methods if m.settings.get("baseline._target_") == RANDOM), None)
     rows = []
     for place, method in enumerate(methods):
@@ -147,6 +158,7 @@ def summary(methods: Sequence[Method], rank: Ranks | None) -> list[dict[str, Any
                 "truth_best": method.best.truth,
                 "images": spent.get("images"),
                 "seconds": spent.get("seconds"),
+                "hypervolume": mean_of([trial.hypervolume for trial in method.trials]) if same else None,
                 "failed": sum(trial.failed for trial in method.trials),
                 "best_cell": method.best.cell,
                 "notes": "; ".join(method.notes),
@@ -174,6 +186,8 @@ def report_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path
         beside = (
             "" if better is None else f"  better than random in {100 * better:.0f}% of pairs (p={row['p_value']:.2g})"
         )
+        if row["hypervolume"] is not None:
+            beside += f"  hypervolume {100 * row['hypervolume']:.2f}%"
         runs = f"{row['runs']} run{'s' * (row['runs'] > 1)}"
         lines.append((row["method"], f"{row['truth_mean']:.3f}{interval}  {runs}{beside}"))
         if row["notes"]:

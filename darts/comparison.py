@@ -36,6 +36,8 @@ class Trial:
         curve: truth of the incumbent from a place of each axis on: axis to [(place, truth)].
         spent: by axis, at the end.
         failed: evaluations that failed.
+        front: known accuracy and price of its front, if it had a second objective.
+        hypervolume: of that, as a share of the table's own front.
     """
 
     folder: Path
@@ -45,6 +47,8 @@ class Trial:
     curve: dict[str, list[tuple[float, float]]]
     spent: dict[str, float]
     failed: int = 0
+    front: list[tuple[float, float]] = field(default_factory=list)
+    hypervolume: float | None = None
 
 
 @dataclass
@@ -81,12 +85,16 @@ class Loaded:
         space: of the cells.
         truth, table: the column that all are judged by, and its table's name.
         methods: in order of the folders.
+        objective: the second objective, if some runs have one, and all of those the same.
+        true_front: the table's own front by it.
     """
 
     space: dict[str, Any]
     truth: Column
     table: str
     methods: list[Method]
+    objective: dict[str, Any] | None = None
+    true_front: list[tuple[float, float]] | None = None
 
 
 def run_folders(given: Sequence[str]) -> list[Path]:
@@ -129,10 +137,12 @@ def load(folders: Sequence[Path], truth: Column, table: Table | None) -> Loaded:
     spaces: dict[str, list[Path]] = {}
     tables: dict[str, list[Path]] = {}
     methods: list[Method] = []
+    objectives: dict[str, BaselineResult] = {}
     for folder in folders:
         kind, result = read_result(folder)
         stored = read_config(folder, "run", kind)
         if isinstance(result, BaselineResult):
+            objectives.setdefault(json.dumps(result.objective), result)
             space, name, label, trials, notes = _of_baseline(result, folder, truth)
         else:
             space, name, label, trials, notes = _of_search(result, folder, stored, truth, table)
@@ -153,7 +163,15 @@ def load(folders: Sequence[Path], truth: Column, table: Table | None) -> Loaded:
         if twice := {seed for seed in seeds if seeds.count(seed) > 1}:
             raise UserError(f"{method.label}: seed {min(twice)} is there twice; leave out one of the folders")
     _tell_apart(methods)
-    return Loaded(json.loads(next(iter(spaces))), truth, next(iter(tables)), methods)
+    loaded = Loaded(json.loads(next(iter(spaces))), truth, next(iter(tables)), methods)
+    priced = [result for result in objectives.values() if result.objective is not None]
+    if len(priced) == 1:
+        loaded.objective, loaded.true_front = priced[0].objective, priced[0].true_front
+    if len(objectives) > 1:
+        for method in methods:
+            if target := method.settings.get("objective._target_"):
+                method.notes.append(f"it had a second objective, {target.rsplit('.', 1)[-1].lower()}")
+    return loaded
 
 
 def read_result(folder: Path) -> tuple[str, SearchResult | BaselineResult]:
@@ -187,9 +205,15 @@ def _of_baseline(
         points = run.trajectory
         assert all(point.truth is not None for point in points)
         spent = {"cost": run.cost, "evaluations": float(run.evaluations), "images": float(run.images)}
-        curve = {axis: [(getattr(point, axis), float(point.truth or 0)) for point in points] for axis in spent}
-        last = points[-1]
-        trials.append(Trial(folder, run.seed, last.cell, float(last.truth or 0), curve, spent, run.failed))
+        truths = [float(point.truth or 0) for point in points]
+        places = {axis: [float(getattr(point, axis)) for point in points] for axis in spent}
+        if run.seconds:
+            *places["seconds"], spent["seconds"] = run.seconds
+        curve = {axis: list(zip(at, truths, strict=True)) for axis, at in places.items()}
+        front = [(float(member.truth or 0), member.price) for member in run.front]
+        trials.append(
+            Trial(folder, run.seed, points[-1].cell, truths[-1], curve, spent, run.failed, front, run.hypervolume)
+        )
     notes = []
     if result.evaluator["signal"] == result.truth:
         notes.append("its signal is the truth: it saw what it is judged by")

@@ -28,6 +28,7 @@ COLUMNS = {  # of compare.csv: heading, format, explanation
     "cost": ("cost", "{:,.4g}", "full trainings a run"),
     "images": ("images", "{:,.3g}", "images passed forward a run"),
     "seconds": ("seconds", "{:,.4g}", "working time a run"),
+    "hypervolume": ("hypervolume", "{:.4f}", "mean hypervolume of the fronts, as a share of the table's own front's"),
     "failed": ("failed", "{}", "evaluations that failed, all runs together"),
 }
 CAPTIONS = {
@@ -39,6 +40,11 @@ CAPTIONS = {
     "boxes": (
         "What the runs found",
         "Boxes: quartiles and median; whiskers: 1.5 times the box's length; a dot is a run.",
+    ),
+    "front": (
+        "Two objectives",
+        "Known accuracy and price of the cells that none of their run beats in both, by what the search saw; of each "
+        "method the run with the median hypervolume.",
     ),
     "differences": (
         "Are the differences real?",

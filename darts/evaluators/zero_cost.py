@@ -29,6 +29,8 @@ class ZeroCostEvaluator(Evaluator):
         truth: see `Evaluator`.
     """
 
+    slow = True
+
     def __init__(
         self,
         proxy: str = "naswot",

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from scipy import stats
 
 from darts.baseline_result import BaselineResult
 from darts.cli import main
@@ -178,6 +179,15 @@ def test_scores_without_training_are_searched_and_judged(here: Run, table: Path,
     assert content["truth"] == "cifar10/test/200"
     assert content["evaluator"]["batch"] == "8 images of digits"
     assert content["runs"][0]["cost"] == pytest.approx(6 * 8 / 5e6)
+    seconds = content["seconds"]["runs"][0]
+    assert seconds == sorted(seconds)
+    assert len(seconds) == len(content["runs"][0]["trajectory"]) + 1
+    rows = list(csv.DictReader((tmp_path / "with/evaluations.csv").read_text().splitlines()))
+    assert len({row["cell"] for row in rows}) == content["rank_correlation"]["cells"] == 6
+    ranks = stats.spearmanr([float(row["value"]) for row in rows], [float(row["truth"]) for row in rows]).statistic
+    assert content["rank_correlation"]["spearman"] == pytest.approx(ranks)
+    assert "rank correlation" in done.stdout
+    assert here("compare", "with", "axis=seconds", "run_dir=compared").returncode == 0
     assert here(*words, "oracle=none", "run_dir=without").returncode == 0
     assert result(tmp_path / "without")["truth"] is None
     wrong = here(*words, f"oracle.path={table}", "evaluator.truth=cifar100/test/200", "run_dir=wrong")

@@ -20,7 +20,9 @@ from darts.baselines.random_search import RandomSearch
 from darts.black_box import BlackBox
 from darts.cli import main
 from darts.evaluators.table import TableEvaluator
-from darts.objectives import Flops, Latency, Params
+from darts.objectives.flops import Flops
+from darts.objectives.latency import Latency
+from darts.objectives.params import Params
 from darts.oracle.base import Column, Table
 from darts.oracle.csv import CsvOracle
 from darts.pareto import Front, Member, TrueFront, dominates, front_of, hypervolume
@@ -173,3 +175,28 @@ def test_the_command_writes_the_front(
     assert (tmp_path / "run/figures/front.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["baseline", "objective=money", f"oracle.path={table_path}"]) == 2
     assert "objective: got 'money'; allowed are flops, latency, params" in capsys.readouterr().err
+
+
+def test_fronts_of_one_objective_are_compared(
+    table_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["baseline", f"oracle.path={table_path}", "seeds=0-2", "budget.evaluations=60"]
+    for name, words in {
+        "pareto": ["baseline=pareto_evolution", "objective=flops"],
+        "random": ["baseline=random_search", "objective=flops"],
+        "alone": ["baseline=local_search"],
+        "params": ["baseline=random_search", "objective=params"],
+    }.items():
+        assert main([*common, *words, f"run_dir={name}"]) == 0
+    assert main(["compare", "pareto", "random", "alone", "run_dir=one"]) == 0
+    rows = {row["method"]: row for row in csv.DictReader((tmp_path / "one/compare.csv").read_text().splitlines())}
+    content = json.loads((tmp_path / "pareto/result.json").read_text())
+    mean = np.mean([run["hypervolume"] for run in content["runs"]])
+    assert float(rows["pareto_evolution"]["hypervolume"]) == pytest.approx(mean)
+    assert rows["local_search"]["hypervolume"] == ""
+    assert rows["pareto_evolution"]["notes"] == "it had a second objective, flops"
+    assert "table's own front" in (tmp_path / "one/figures/front.svg").read_text()
+    assert "Two objectives" in (tmp_path / "one/report.html").read_text()
+    assert main(["compare", "pareto", "params", "run_dir=two"]) == 0
+    assert not (tmp_path / "two/figures/front.svg").exists(), "prices of two kinds share no axis"

@@ -1,61 +1,18 @@
-"""Second objectives beside accuracy: what a cell's network costs where it is used. Less is better."""
+"""Time of a cell's network on this machine.
+
+Shape suffixes: B batch, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
-from abc import ABC, abstractmethod
 
 import torch
 
-from supernet.cost import NetworkSize, genotype_cost
+from darts.objectives.base import Objective
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
-
-
-class Objective(ABC):
-    """The price of a cell.
-
-    Args:
-        channels, cells, num_classes, image_size: of the network that is priced; the benchmark's are the defaults.
-    """
-
-    name = ""
-    unit = ""
-    exact = True  # the same at every asking, so that a whole space can be priced
-
-    def __init__(self, channels: int = 16, cells: int = 5, num_classes: int = 10, image_size: int = 32) -> None:
-        sizes = {"channels": channels, "cells": cells, "num_classes": num_classes, "image_size": image_size}
-        for name, number in sizes.items():
-            if number < 1:
-                raise ValueError(f"{name}: got {number}; give 1 or more")
-        self.size = NetworkSize(**sizes)
-
-    @abstractmethod
-    def __call__(self, genotype: Genotype) -> float:
-        """The price, in `unit`."""
-
-    def describe(self) -> dict[str, str | bool]:
-        """What reports say of it."""
-        return {"name": self.name, "unit": self.unit, "network": str(self.size), "exact": self.exact}
-
-
-class Params(Objective):
-    """Trainable parameters."""
-
-    name, unit = "params", "M"
-
-    def __call__(self, genotype: Genotype) -> float:
-        return genotype_cost(genotype, self.size).params / 1e6
-
-
-class Flops(Objective):
-    """Multiply-adds of one image."""
-
-    name, unit = "flops", "M multiply-adds"
-
-    def __call__(self, genotype: Genotype) -> float:
-        return genotype_cost(genotype, self.size).flops / 1e6
 
 
 class Latency(Objective):

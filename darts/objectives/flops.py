@@ -1,0 +1,16 @@
+"""Multiply-adds of a cell's network, from shapes alone."""
+
+from __future__ import annotations
+
+from darts.objectives.base import Objective
+from supernet.cost import genotype_cost
+from supernet.genotype import Genotype
+
+
+class Flops(Objective):
+    """Multiply-adds of one image."""
+
+    name, unit = "flops", "M multiply-adds"
+
+    def __call__(self, genotype: Genotype) -> float:
+        return genotype_cost(genotype, self.size).flops / 1e6
