@@ -159,6 +159,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
                 "batch_norm": settings["network"]["batch_norm"],
                 "split": settings["data"]["split"],
                 "order": engine.order,
+                "architecture_trained": any(p.share > 0 and p.trains_architecture for p in built["phases"].values()),
                 "deterministic": engine.deterministic,
                 "precision": engine.precision,
             },

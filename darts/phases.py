@@ -44,6 +44,8 @@ class Phase(ABC):
         ValueError: share is negative.
     """
 
+    trains_architecture = True
+
     def __init__(self, share: float = 1.0) -> None:
         if not 0 <= share < math.inf:
             raise ValueError(f"share: got {share}; give 0 or more")
@@ -60,6 +62,8 @@ class Phase(ABC):
 
 class WarmUp(Phase):
     """Network weights alone."""
+
+    trains_architecture = False
 
     def passes(self, steps: Steps) -> int:
         return steps.weights.passes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ def result_lines(result: SearchResult, folder: Path, notice: str | None = None) 
         lines.insert(
             1, ("stopped early", f"by the clock, after {result.steps} of {result.planned_steps} planned steps")
         )
+    if not result.settings["architecture_trained"]:
+        hint = shlex.join(["darts", "baseline", "evaluator=supernet", f"evaluator.run={folder}"])
+        lines.insert(1, ("NOTE", f"no phase trained the architecture, so this cell is arbitrary; search with {hint}"))
     if not result.settings["deterministic"]:
         lines.insert(1, ("note", "engine.deterministic=false: a second run may give other bits"))
     return lines

@@ -80,7 +80,7 @@ def composed(file: Path, folder: Path, tiny: bool) -> dict[str, Any]:
     if own := re.search(r"^# darts (\w+):", text, re.MULTILINE):
         command = own[1]
     content = yaml.safe_load(text) or {}
-    paths = [f"{group}.{key}='{folder}'" for key in ("root", "path") if content.get(key, 0) in (None, "???")]
+    paths = [f"{group}.{key}='{folder}'" for key in ("root", "path", "run") if content.get(key, 0) in (None, "???")]
     return compose_config(
         command, [*(TINY if tiny and command == "search" else []), f"{'' if listed else '+'}{group}={name}", *paths]
     )

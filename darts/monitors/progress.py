@@ -42,7 +42,7 @@ class ProgressMonitor(Monitor):
     def on_start(self, search: Search) -> None:
         state = search.state
         self.started, self.first_step, self.printed = time.perf_counter(), state.step, float("-inf")
-        self.losses = {"train_loss": float("nan"), "valid_loss": float("nan")}
+        self.losses: dict[str, float] = {}
         self.accuracy = f"{state.history[-1]['valid_accuracy']:.1f}%" if state.history else "-"
         self.cell = state.history[-1]["cell"] if state.history else ""
         if self.console.is_terminal:
@@ -59,7 +59,7 @@ class ProgressMonitor(Monitor):
             self.bar.start()
 
     def on_step(self, search: Search, numbers: dict[str, float]) -> None:
-        self.losses |= {name: value for name, value in numbers.items() if name in self.losses}
+        self.losses |= {name: value for name, value in numbers.items() if name in ("train_loss", "valid_loss")}
         if self.bar is not None:
             self.bar.below = self._below()
             self.bar.update(self.task, completed=search.state.step, description=search.state.phase)
@@ -91,5 +91,5 @@ class ProgressMonitor(Monitor):
         return f"{self._numbers()}\n{self.cell}"
 
     def _numbers(self) -> str:
-        train, valid = self.losses["train_loss"], self.losses["valid_loss"]
-        return f"train loss {train:.3f}  valid loss {valid:.3f}  supernet accuracy {self.accuracy}"
+        losses = "".join(f"{name.replace('_', ' ')} {value:.3f}  " for name, value in self.losses.items())
+        return f"{losses}supernet accuracy {self.accuracy}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from supernet.relaxations.base import EdgeWeights, Relaxation
+from supernet.relaxations.single_path import SinglePath
 from supernet.relaxations.softmax import Softmax
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-14}
@@ -167,3 +168,19 @@ def test_moving_keeps_the_history_and_detaching_drops_it() -> None:
     moved.weights[0, 0].backward()
     assert alpha_EO.grad is not None
     assert alpha_EO.grad[0].count_nonzero() == 5
+
+
+def test_a_single_path_is_drawn_uniformly_and_alone() -> None:
+    """chi^2 over 4,000 draws of 6 edges, 4 degrees of freedom an edge: below 18.5 with probability 0.999."""
+    alpha_EO = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    generator, total = torch.Generator().manual_seed(1), torch.zeros(6, 5)
+    for _ in range(4_000):
+        [path] = SinglePath()({"alpha_EO": alpha_EO}, 0.5, generator)
+        assert path.weights.sum(-1).tolist() == [1.0] * 6
+        assert torch.equal(path.weights > 0, torch.tensor(path.active_EO))
+        total += path.weights
+    chi_E = ((total - 800) ** 2 / 800).sum(-1)
+    assert (chi_E < 18.5).all()
+    pairs = torch.stack([SinglePath()({"alpha_EO": alpha_EO}, 0, generator)[0].weights.argmax(-1) for _ in range(500)])
+    assert abs(torch.corrcoef(pairs.T.double()).fill_diagonal_(0)).max() < 0.2, "edges are drawn apart"
+    assert torch.equal(SinglePath().expected({"alpha_EO": alpha_EO}), torch.full((6, 5), 0.2))
