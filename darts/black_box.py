@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -145,64 +145,55 @@ class BlackBox:
         """
         self.start(seed)
         self.evaluator.begin(folder)
-        baseline, evaluator, cached = self.baseline, self.evaluator, self.isomorphic_cache
-        ask, tell, submit, learn, width = (
-            baseline.ask,
-            baseline.tell,
-            evaluator.submit,
-            evaluator.learn,
-            evaluator.workers,
-        )
-        objective = self.objective
+        baseline, evaluator, cached, objective = self.baseline, self.evaluator, self.isomorphic_cache, self.objective
+        ask, tell, submit, learn = baseline.ask, baseline.tell, evaluator.submit, evaluator.learn
+        width, most, replayed = evaluator.workers, ANSWERS * self.evaluations, len(answers)
         begun = time.perf_counter() - (answers[-1].seconds if answers else 0.0)
-        run, front, replayed = Run(seed), Front(), len(answers)
-        spent: Counter[int] = Counter()  # charged answers by the epochs that they took
+        run, front = Run(seed), Front()
         left = self.evaluations * evaluator.fidelities[-1]  # epochs
+        spent: dict[int, int] = {}  # charged answers by the epochs that they took
+        seen: dict[int, set[tuple[str, ...]]] = {epochs: set() for epochs in evaluator.fidelities}
         best_epochs, best_value = 0, FAILED
         memory: dict[tuple[str, int], Callable[[], Outcome]] = {}
-        seen: dict[int, set[tuple[str, ...]]] = {epochs: set() for epochs in evaluator.fidelities}
         waiting: deque[tuple[Candidate, bool, Callable[[], Outcome]]] = deque()
         asked = evaluations = 0
-        ended = False
         while True:
-            while len(waiting) < width and not ended and left > 0 and asked < ANSWERS * self.evaluations:
+            while left > 0 and asked < most and len(waiting) < width:
                 if not (found := ask()):
                     if not waiting:
-                        run.stopped_by, ended = "exhausted", True
+                        run.stopped_by = "exhausted"
                     break
-                candidate = found[0]
+                candidate, free = found[0], False
                 _, genotype, epochs, _, _ = candidate
-                key = (self.space.canonical_form(genotype), epochs) if cached else None
-                free = key is not None and key in memory
-                if key is not None and free:
-                    outcome_of = memory[key]
+                if cached:
+                    key = (self.space.canonical_form(genotype), epochs)
+                    free = key in memory
+                if free:
+                    pending = memory[key]
                 elif epochs > left:
-                    ended = True
+                    most = asked  # nothing more fits
                     break
-                elif asked < replayed:
-                    outcome_of = self._replay(answers[asked], candidate)
                 else:
-                    outcome_of = submit(candidate)
-                if not free:
                     left -= epochs
-                    if key is not None:
-                        memory[key] = outcome_of
+                    pending = submit(candidate) if asked >= replayed else self._replay(answers[asked], candidate)
+                    if cached:
+                        memory[key] = pending
                 if objective is not None:
                     price = objective(genotype) if asked >= replayed else answers[asked].price
                     candidate = candidate._replace(price=price)
-                waiting.append((candidate, free, outcome_of))
+                waiting.append((candidate, free, pending))
                 asked += 1
             if not waiting:
                 break
-            candidate, free, outcome_of = waiting.popleft()
-            outcome = outcome_of()
+            candidate, free, pending = waiting.popleft()
+            outcome = pending()
             value, taken, curve = outcome
             _, genotype, epochs, _, price = candidate
             if free:
                 run.cached += 1
             else:
-                spent[taken] += 1
-                if value is not None and taken < epochs:
+                spent[taken] = spent.get(taken, 0) + 1
+                if taken < epochs and value is not None:
                     left += epochs - taken
             if note is not None and evaluations >= replayed:
                 note(Answer(str(genotype), epochs, outcome, price, time.perf_counter() - begun))
@@ -213,8 +204,9 @@ class BlackBox:
             if value is None:
                 run.failed += 1
                 continue
-            reached = len(curve) or epochs
-            if reached < epochs:
+            reached = epochs
+            if curve and len(curve) < epochs:
+                reached = len(curve)
                 run.stopped += 1
             if price is not None:
                 front.add(Member(str(genotype), value, price), reached)
@@ -229,7 +221,7 @@ class BlackBox:
         run.front, run.report = front.members, evaluator.report()
         return run
 
-    def _spent(self, counts: Counter[int]) -> tuple[float, int]:
+    def _spent(self, counts: Mapping[int, int]) -> tuple[float, int]:
         """Cost and images of so many answers, by epochs."""
         evaluator = self.evaluator
         return (
