@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.cost import count
+from supernet.tangents import gradients_and_products
 
 
 class Probe:
@@ -104,6 +105,20 @@ def snip(probe: Probe) -> float:
 def grasp(probe: Probe) -> float:
     """-sum of weight * (H gradient), H the Hessian of the loss (Wang et al. 2020, arXiv:2002.07376, equation 8; as a
     score arXiv:2101.08134)."""
+    try:
+        pairs = gradients_and_products(
+            probe.network,
+            probe.weights,
+            probe.images_BCHW,
+            lambda logits_BK: F.cross_entropy(logits_BK, probe.labels_B),
+        )
+    except NotImplementedError:
+        return grasp_plainly(probe)
+    return _total([-(gradient * product).sum() for gradient, product in zip(*pairs, strict=True)])
+
+
+def grasp_plainly(probe: Probe) -> float:
+    """`grasp` of any network, by differentiating the gradient: several times slower."""
     loss = F.cross_entropy(probe.network(probe.images_BCHW), probe.labels_B)
     gradients = probe.gradients_of(loss, create_graph=True)
     products = probe.gradients_of(torch.stack([(gradient.detach() * gradient).sum() for gradient in gradients]).sum())

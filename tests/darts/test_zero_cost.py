@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from darts.datasets.fake import Fake
 from darts.evaluators.zero_cost import ZeroCostEvaluator
-from darts.zero_cost import PROXIES, Probe
+from darts.zero_cost import PROXIES, Probe, grasp_plainly
 from supernet.cost import NetworkSize, genotype_cost
 from supernet.discrete_network import DiscreteNetwork
 from supernet.search_space import SearchSpace
@@ -81,6 +81,19 @@ def test_grasp_of_softmax_regression_has_its_explicit_hessian() -> None:
     )
     weight = network[0].weight.detach().numpy().flatten()
     assert PROXIES["grasp"](probe(network)) == pytest.approx(-weight @ hessian @ (error.T @ x).flatten(), rel=1e-10)
+
+
+@pytest.mark.parametrize("index", [0, 12_345, 9_371, 4_444])  # the first has no path to the output
+def test_grasp_is_that_of_the_plain_double_backward(index: int) -> None:
+    network = DiscreteNetwork(SearchSpace().genotype(index), 4, 2, K, 2, batch_norm="batch").train()
+    images, labels = drawn(6, 2, 8, 8), torch.arange(6) % K
+    score = PROXIES["grasp"](Probe(network, images, labels))
+    assert score == pytest.approx(grasp_plainly(Probe(network, images, labels)), rel=1e-10)
+
+
+def test_grasp_of_operations_without_tangents_is_the_plain_one() -> None:
+    network = nn.Sequential(linear(D, 4), nn.Softmax(1), linear(4, K))
+    assert PROXIES["grasp"](probe(network)) == grasp_plainly(probe(network))
 
 
 def test_synflow_of_linear_layers_is_their_number_times_the_flow() -> None:
