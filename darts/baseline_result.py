@@ -164,7 +164,7 @@ def result_lines(result: BaselineResult, folder: Path) -> list[tuple[str, str]]:
     }
     spent = f"{mean['evaluations']:.1f} answers a run ({mean['duplicates']:.1f} duplicates"
     spent += f", {mean['cached']:.1f} isomorphic ones from the cache)" if result.isomorphic_cache else ")"
-    lines.append(("spent", f"{spent}, worth {mean['cost']:.1f} full trainings"))
+    lines.append(("spent", f"{spent}, worth {mean['cost']:.4g} full trainings"))
     if failed := sum(run.failed for run in runs):
         lines.append(("failed", f"{failed} evaluations of {sum(run.evaluations for run in runs)}"))
     if stopped := sum(run.stopped for run in runs):

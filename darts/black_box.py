@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -148,21 +148,15 @@ class BlackBox:
         baseline, evaluator, cached, objective = self.baseline, self.evaluator, self.isomorphic_cache, self.objective
         ask, tell, submit, learn = baseline.ask, baseline.tell, evaluator.submit, evaluator.learn
         width, most, replayed = evaluator.workers, ANSWERS * self.evaluations, len(answers)
-        begun = time.perf_counter() - (answers[-1].seconds if answers else 0.0)
-        run, front = Run(seed), Front()
         left = self.evaluations * evaluator.fidelities[-1]  # epochs
-        spent: dict[int, int] = {}  # charged answers by the epochs that they took
-        seen: dict[int, set[tuple[str, ...]]] = {epochs: set() for epochs in evaluator.fidelities}
-        best_epochs, best_value = 0, FAILED
+        begun = time.perf_counter() - (answers[-1].seconds if answers else 0.0)
+        run = Run(seed)
+        tally = _Tally(run, evaluator)
         memory: dict[tuple[str, int], Callable[[], Outcome]] = {}
         waiting: deque[tuple[Candidate, bool, Callable[[], Outcome]]] = deque()
-        asked = evaluations = 0
+        asked = told = 0
         while True:
-            while left > 0 and asked < most and len(waiting) < width:
-                if not (found := ask()):
-                    if not waiting:
-                        run.stopped_by = "exhausted"
-                    break
+            if left > 0 and asked < most and len(waiting) < width and (found := ask()):
                 candidate, free = found[0], False
                 _, genotype, epochs, _, _ = candidate
                 if cached:
@@ -172,7 +166,7 @@ class BlackBox:
                     pending = memory[key]
                 elif epochs > left:
                     most = asked  # nothing more fits
-                    break
+                    continue
                 else:
                     left -= epochs
                     pending = submit(candidate) if asked >= replayed else self._replay(answers[asked], candidate)
@@ -181,53 +175,31 @@ class BlackBox:
                 if objective is not None:
                     price = objective(genotype) if asked >= replayed else answers[asked].price
                     candidate = candidate._replace(price=price)
-                waiting.append((candidate, free, pending))
                 asked += 1
-            if not waiting:
-                break
-            candidate, free, pending = waiting.popleft()
-            outcome = pending()
-            value, taken, curve = outcome
-            _, genotype, epochs, _, price = candidate
-            if free:
-                run.cached += 1
+                if width > 1:
+                    waiting.append((candidate, free, pending))
+                    continue
+            elif waiting:
+                candidate, free, pending = waiting.popleft()
             else:
-                spent[taken] = spent.get(taken, 0) + 1
-                if taken < epochs and value is not None:
-                    left += epochs - taken
-            if note is not None and evaluations >= replayed:
+                break
+            value, taken, _ = outcome = pending()
+            if not free:
+                if taken < candidate[2] and value is not None:  # it was stopped early
+                    left += candidate[2] - taken
+                learn(candidate, outcome)
+            if note is not None and told >= replayed:
+                _, genotype, epochs, _, price = candidate
                 note(Answer(str(genotype), epochs, outcome, price, time.perf_counter() - begun))
-            learn(candidate, outcome)
-            evaluations += 1
-            seen[epochs].add(genotype.operations)
+            if tally.count(candidate, outcome, free):
+                run.seconds.append(time.perf_counter() - begun if told >= replayed else answers[told].seconds)
+            told += 1
             tell(candidate, value)
-            if value is None:
-                run.failed += 1
-                continue
-            reached = epochs
-            if curve and len(curve) < epochs:
-                reached = len(curve)
-                run.stopped += 1
-            if price is not None:
-                front.add(Member(str(genotype), value, price), reached)
-            if reached > best_epochs or (reached == best_epochs and value > best_value):
-                best_epochs, best_value = reached, value
-                run.trajectory.append(Point(evaluations, *self._spent(spent), value, str(genotype)))
-                seconds = answers[evaluations - 1].seconds if evaluations <= replayed else time.perf_counter() - begun
-                run.seconds.append(seconds)
-        run.cost, run.images = self._spent(spent)
-        run.evaluations, run.duplicates = evaluations, evaluations - sum(map(len, seen.values()))
+        if left > 0 and asked < most:
+            run.stopped_by = "exhausted"
+        tally.finish()
         run.seconds.append(time.perf_counter() - begun)
-        run.front, run.report = front.members, evaluator.report()
         return run
-
-    def _spent(self, counts: Mapping[int, int]) -> tuple[float, int]:
-        """Cost and images of so many answers, by epochs."""
-        evaluator = self.evaluator
-        return (
-            evaluator.upfront / FULL_IMAGES + sum(n * evaluator.cost(epochs) for epochs, n in counts.items()),
-            evaluator.upfront + sum(n * evaluator.images(epochs) for epochs, n in counts.items()),
-        )
 
     def _replay(self, answer: Answer, candidate: Candidate) -> Callable[[], Outcome]:
         genotype, epochs = candidate.genotype, candidate.epochs
@@ -237,3 +209,52 @@ class BlackBox:
                 f"after {answer.epochs}; the run was begun with other settings or versions"
             )
         return lambda: answer.outcome
+
+
+class _Tally:
+    """What a run has found and spent so far."""
+
+    def __init__(self, run: Run, evaluator: Evaluator) -> None:
+        self.run, self.evaluator, self.front, self.answers = run, evaluator, Front(), 0
+        self.spent: dict[int, int] = {}  # charged answers by the epochs that they took
+        self.seen: dict[int, set[tuple[str, ...]]] = {epochs: set() for epochs in evaluator.fidelities}
+        self.best = (0, FAILED)  # epochs and value of the incumbent
+
+    def count(self, candidate: Candidate, outcome: Outcome, free: bool) -> bool:
+        """One more answer; whether it is a new incumbent."""
+        _, genotype, reached, _, price = candidate
+        value, taken, curve = outcome
+        self.answers += 1
+        self.seen[reached].add(genotype.operations)
+        if free:
+            self.run.cached += 1
+        else:
+            self.spent[taken] = self.spent.get(taken, 0) + 1
+        if value is None:
+            self.run.failed += 1
+            return False
+        if curve and len(curve) < reached:
+            reached = len(curve)
+            self.run.stopped += 1
+        if price is not None:
+            self.front.add(Member(str(genotype), value, price), reached)
+        if (reached, value) <= self.best:
+            return False
+        self.best = (reached, value)
+        self.run.trajectory.append(Point(self.answers, *self._spent(), value, str(genotype)))
+        return True
+
+    def finish(self) -> None:
+        """The last answer was counted."""
+        run = self.run
+        run.cost, run.images = self._spent()
+        run.evaluations, run.duplicates = self.answers, self.answers - sum(map(len, self.seen.values()))
+        run.front, run.report = self.front.members, self.evaluator.report()
+
+    def _spent(self) -> tuple[float, int]:
+        """Cost and images of all answers."""
+        evaluator = self.evaluator
+        return (
+            evaluator.upfront / FULL_IMAGES + sum(n * evaluator.cost(epochs) for epochs, n in self.spent.items()),
+            evaluator.upfront + sum(n * evaluator.images(epochs) for epochs, n in self.spent.items()),
+        )

@@ -74,11 +74,8 @@ class Baseline(ABC):
 
     def ask(self, count: int = 1) -> list[Candidate]:
         """Up to `count` candidates; fewer if it waits for answers, or has nothing more to ask."""
-        found = []
-        for _ in range(count):
-            genotype = self.propose()
-            if genotype is None:
-                break
+        found: list[Candidate] = []
+        while len(found) < count and (genotype := self.propose()) is not None:
             found.append(Candidate(self.asked, genotype, self.epochs, self.parent))
             self.asked += 1
         return found

@@ -105,7 +105,7 @@ class Evaluator(ABC):
         return lambda: outcome
 
     def learn(self, candidate: Candidate, outcome: Outcome) -> None:
-        """Hear what a run's method is about to be told, in the same order."""
+        """Hear an outcome that a run's method is about to be told, in the same order."""
         return
 
     def report(self) -> dict[str, float]:

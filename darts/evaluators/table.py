@@ -66,7 +66,8 @@ class TableEvaluator(Evaluator):
         return self.ready[epochs][genotype.operations]().value
 
     def submit(self, candidate: Candidate) -> Callable[[], Outcome]:
-        return self.ready[candidate.epochs][candidate.genotype.operations]
+        _, genotype, epochs, _, _ = candidate
+        return self.ready[epochs][genotype.operations]
 
     def cost(self, epochs: int) -> float:
         return epochs / FULL

@@ -154,6 +154,8 @@ class TrainEvaluator(Evaluator):
             threads = max(1, torch.get_num_threads() // self.workers)
             worker = Worker(self.dataset, self.task, threads)
             self.alive.add(worker)
+        if self.closing:
+            return False
         try:
             done = worker.train(job, go_on)
         except Died as problem:

@@ -279,6 +279,21 @@ def test_weights_that_are_gone_are_said_so(tmp_path: Path) -> None:
         evaluator.close()
 
 
+def test_children_of_cells_that_the_cache_answered_start_anew(tmp_path: Path) -> None:
+    """Such a parent was never trained, so there are no weights of it. Cells of 3 nodes are often isomorphic."""
+    space = SearchSpace(3)
+    evaluator = TrainEvaluator([1], channels=2, batch_size=16, inherit=True)
+    evaluator.open(space, None, DATA)
+    try:
+        search = BlackBox(RegularizedEvolution(3, 2), space, evaluator, 6, isomorphic_cache=True)
+        run = search.run(0, folder=tmp_path)
+    finally:
+        evaluator.close()
+    assert (run.evaluations - run.cached, run.failed) == (6, 0)
+    assert run.cached > 0
+    assert len(list(tmp_path.iterdir())) == 6
+
+
 def test_stopped_trainings_cost_what_they_took_and_are_no_incumbents(tmp_path: Path) -> None:
     evaluator = TrainEvaluator([6], channels=2, batch_size=16, termination="median")
     evaluator.open(SPACE, None, DATA)
