@@ -313,15 +313,9 @@ def test_stopped_trainings_cost_what_they_took_and_are_no_incumbents(tmp_path: P
         evaluator.close()
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        ["baseline=hyperband"],
-        ["baseline.population=3", "baseline.sample=2", "evaluator.inherit=true", "evaluator.workers=2"],
-    ],
-    ids=["hyperband", "inheriting"],
-)
-def test_a_killed_run_loses_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str]) -> None:
+def test_a_killed_run_loses_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor the weights that children start from."""
+    more = ["baseline.population=3", "baseline.sample=2", "evaluator.inherit=true", "evaluator.workers=2"]
     words = ["baseline", "evaluator=train", "evaluator.lengths=[1,2]", "evaluator.channels=4"]
     words += ["evaluator.batch_size=16", "dataset=fake", "budget.evaluations=6", "seeds=0-1", "oracle=none", *more]
     monkeypatch.chdir(tmp_path)
