@@ -26,7 +26,9 @@ class ParetoEvolution(RegularizedEvolution):
         super().setup()
         self.prices: dict[int, float] = {}  # by number of the candidate
 
-    def winner(self, sample: list[Rated]) -> Rated:
+    def winner(self) -> Rated:
+        count, draw = len(self.members), self.rng.random
+        sample = [self.members[int(draw() * count)] for _ in range(self.sample)]
         pairs = [(value, self.prices[number]) for value, number, _ in sample]
         best = [
             rated

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+
 from darts.baselines.base import Baseline, Candidate, at_least
 from supernet.genotype import Genotype
 
@@ -30,21 +32,30 @@ class RegularizedEvolution(Baseline):
     def setup(self) -> None:
         self.needs("population", self.population)
         self.members: list[Rated] = []  # in order of answers
+        self.ranked: list[Rated] = []  # the same ones, the worst first; of equal ones the older
 
     def propose(self) -> Genotype | None:
         if self.asked < self.population:
             return self.space.sample(self.rng)
         if not self.members:
             return None
-        members, count, draw = self.members, len(self.members), self.rng.random
-        _, self.parent, genotype = self.winner([members[int(draw() * count)] for _ in range(self.sample)])
+        _, self.parent, genotype = self.winner()
         return self.space.mutate(genotype, self.rng)
 
-    def winner(self, sample: list[Rated]) -> Rated:
-        """Of a tournament; of equal ones the younger."""
-        return max(sample)
+    def winner(self) -> Rated:
+        """Of a tournament.
+
+        The best of S ranks drawn from n is among the lowest k with probability (k / n)^S; inverting that draws the
+        winner at once.
+        """
+        count = len(self.ranked)
+        return self.ranked[min(int(count * self.rng.random() ** (1 / self.sample)), count - 1)]
 
     def observe(self, candidate: Candidate, value: float) -> None:
-        self.members.append((value, candidate.number, candidate.genotype))
+        rated = (value, candidate.number, candidate.genotype)
+        self.members.append(rated)
+        insort(self.ranked, rated)
         if len(self.members) > self.population and self.remove != "none":
-            del self.members[0 if self.remove == "oldest" else self.members.index(min(self.members))]
+            removed = self.members[0] if self.remove == "oldest" else self.ranked[0]
+            self.members.remove(removed)
+            del self.ranked[bisect_left(self.ranked, removed)]

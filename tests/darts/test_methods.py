@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
 from darts.baselines.base import FAILED, Baseline, Candidate
 from darts.baselines.bohb import BOHB
@@ -66,6 +68,7 @@ def test_evolution_removes_the_oldest_the_worst_or_none(population: int, sample:
         elif remove == "oldest":
             everyone = everyone[-population:]
         assert evolution.members == everyone
+        assert evolution.ranked == sorted(everyone)
 
 
 def test_a_tournament_of_all_takes_the_best() -> None:
@@ -77,6 +80,24 @@ def test_a_tournament_of_all_takes_the_best() -> None:
     for _ in range(20):
         (candidate,) = evolution.ask()
         assert sum(a != b for a, b in zip(candidate.genotype.operations, best.operations, strict=True)) == 1
+
+
+@pytest.mark.parametrize(("population", "sample"), [(10, 3), (7, 1), (1, 4), (100, 10)])
+def test_a_tournament_is_won_as_if_its_members_were_drawn_one_by_one(population: int, sample: int) -> None:
+    """Chi-square against max of drawn ranks: k of n with probability (k / n)^S - ((k - 1) / n)^S."""
+    evolution = RegularizedEvolution(population, sample)
+    started(evolution, seed=1)
+    ranks = list(range(population))
+    random.Random(2).shuffle(ranks)
+    for rank in ranks:
+        evolution.tell(evolution.ask()[0], float(rank))
+    draws = 20_000
+    won = Counter(int(evolution.winner()[0]) for _ in range(draws))
+    expected = [draws * (((k + 1) / population) ** sample - (k / population) ** sample) for k in range(population)]
+    likely = [k for k in range(population) if expected[k] >= 5]
+    misfit = sum((won[k] - expected[k]) ** 2 / expected[k] for k in likely)
+    assert misfit <= stats.chi2.isf(1e-4, max(1, len(likely) - 1))
+    assert sum(won[k] for k in range(population) if k not in likely) <= 40
 
 
 def test_genetic_elite_stays_and_is_not_asked_again() -> None:

@@ -89,12 +89,12 @@ def test_latency_is_measured_once_a_cell_and_disturbs_nothing() -> None:
 
 
 def test_a_tournament_is_won_by_one_that_no_other_dominates() -> None:
-    evolution = ParetoEvolution(4, 4)
+    evolution = ParetoEvolution(4, 200)
     evolution.start(SPACE, random.Random(0), 10, (200,), 2)
     evolution.prices = {0: 5.0, 1: 1.0, 2: 6.0, 3: 1.0, 4: float("inf")}
     cell = SPACE.genotype(0)
-    rated = [(90.0, 0, cell), (50.0, 1, cell), (80.0, 2, cell), (40.0, 3, cell), (float("-inf"), 4, cell)]
-    assert {evolution.winner(rated)[1] for _ in range(50)} == {0, 1}
+    evolution.members = [(90.0, 0, cell), (50.0, 1, cell), (80.0, 2, cell), (40.0, 3, cell), (float("-inf"), 4, cell)]
+    assert {evolution.winner()[1] for _ in range(50)} == {0, 1}
 
 
 # --- The real table
