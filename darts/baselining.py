@@ -21,10 +21,10 @@ from darts.errors import UserError
 from darts.evaluations import as_csv, complete_lines, flush, foreign, rank_correlation, read_answers
 from darts.oracle.base import Column, Table
 from darts.pareto import TrueFront
-from darts.parts import Problems, build_oracle, build_part
+from darts.parts import Problems, build_oracle, build_part, check_arguments
 from darts.paths import write_text
 from darts.report import print_lines
-from darts.run_folder import make_run_dir, new_run_dir, read_config, remove_empty, resuming, write_config
+from darts.run_folder import chosen_run_dir, make_run_dir, read_config, remove_empty, resuming, write_config
 from darts.signals import StopRequest
 from darts.tracking import software
 
@@ -50,10 +50,7 @@ def baseline_command(settings: dict[str, Any], given: set[str]) -> int:
             print_lines(result_lines(BaselineResult.read(folder / "result.json"), folder))
             return 0
         return run_all(stored | {"plugins": settings["plugins"]}, folder)
-    if settings["run_dir"] == "":
-        raise UserError("run_dir: got an empty name; give a folder, or leave it out for outputs/baseline/DATE/TIME")
-    chosen = Path(settings["run_dir"]) if settings["run_dir"] is not None else new_run_dir("baseline")
-    folder = make_run_dir(chosen, "baseline", ["figures"])
+    folder = make_run_dir(chosen_run_dir(settings["run_dir"], "baseline"), "baseline", ["figures"])
     try:
         prepared = prepare(settings)
     except BaseException:
@@ -105,6 +102,9 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     with problems.of("oracle"):
         oracle = build_oracle(settings["oracle"], plugins)
         oracle.check()
+    for path, arguments in (("budget", settings["budget"]), ("", {"isomorphic_cache": settings["isomorphic_cache"]})):
+        with problems.of():
+            check_arguments(BlackBox, arguments, path)
     problems.stop()
     table = oracle.load() if parts["space"] == Table.space else None
     with problems.of("evaluator"):

@@ -143,7 +143,8 @@ def _front(loaded: Loaded) -> Any:
             **style(place),
         )
     low, high = np.quantile(shown, 0.1), max(shown)
-    axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    room = 0.1 * (high - low) + 0.05
+    axes.set_ylim(low - room, high + room)
     name, unit = loaded.objective["name"], loaded.objective["unit"]
     axes.set(xlabel=f"{name} ({unit}; {loaded.objective['network']})", ylabel=f"known accuracy, {loaded.truth} (%)")
     axes.grid(alpha=0.25)

@@ -21,7 +21,7 @@ from darts.parts import Problems, build_oracle
 from darts.paths import write_text
 from darts.report import print_lines
 from darts.report_page import page
-from darts.run_folder import new_run_dir, write_config
+from darts.run_folder import chosen_run_dir, read_config, write_config
 from darts.statistics import Ranks, mean_interval, ranks, superiority
 
 RANDOM = "darts.baselines.random_search.RandomSearch"  # the yardstick
@@ -34,16 +34,18 @@ def compare_command(settings: dict[str, Any], words: Sequence[str]) -> int:
         UserError: a mistake to mend.
     """
     problems = Problems()
-    with problems.of("truth"):
+    with problems.of():
         truth = column("truth", settings["truth"])
-    with problems.of("axis"):
+    with problems.of():
         if settings["axis"] not in ("auto", *AXES):
             raise ValueError(f"axis: got {settings['axis']!r}; allowed are auto, {', '.join(AXES)}")
     with problems.of("oracle"):
         oracle = build_oracle(settings["oracle"], settings["plugins"])
         oracle.check()
     problems.stop()
-    folder = Path(settings["run_dir"]) if settings["run_dir"] is not None else new_run_dir("compare")
+    folder = chosen_run_dir(settings["run_dir"], "compare")
+    if (folder / "config.yaml").exists():
+        read_config(folder, "run_dir", "compare")  # of another command it would be overwritten
     given = [*words, *run_study(settings, folder)]
     table = oracle.load()
     loaded = load(run_folders(given), truth, table)
@@ -123,6 +125,18 @@ def mean_of(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
+def random_search_beside(method: Method, methods: Sequence[Method]) -> Method | None:
+    """What a method is measured by: of several random searches the one with the most settings in common, beside those
+    of the method itself; None for a random search, or without one."""
+
+    def differing(other: Method) -> int:
+        keys = method.settings.keys() | other.settings.keys()
+        return sum(method.settings.get(k) != other.settings.get(k) for k in keys if not k.startswith("baseline."))
+
+    found = [other for other in methods if other.settings.get("baseline._target_") == RANDOM]
+    return None if method in found else min(found, key=differing, default=None)
+
+
 def summary(methods: Sequence[Method], rank: Ranks | None, same: bool = False) -> list[dict[str, Any]]:
     """A row a method, the best first.
 
@@ -130,13 +144,12 @@ def summary(methods: Sequence[Method], rank: Ranks | None, same: bool = False) -
         methods, rank: what to sum up.
         same: whether there is one second objective, so that hypervolumes can be compared.
     """
-    yardstick = next((m for m in methods if m.settings.get("baseline._target_") == RANDOM), None)
     rows = []
     for place, method in enumerate(methods):
         truths = method.truths
         low, high = mean_interval(truths)
         better = p = None
-        if yardstick is not None and method is not yardstick:
+        if (yardstick := random_search_beside(method, methods)) is not None:
             better, p = superiority(truths, yardstick.truths)
         spent = {
             axis: float(np.mean([trial.spent[axis] for trial in method.trials]))

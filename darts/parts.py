@@ -29,15 +29,16 @@ class Problems:
         self.lines: list[str] = []
 
     @contextmanager
-    def of(self, prefix: str) -> Iterator[None]:
-        """Notes mistakes of the block; `prefix` goes before argument names."""
+    def of(self, prefix: str = "") -> Iterator[None]:
+        """Notes mistakes of the block; `prefix` goes before argument names, if there is one."""
         try:
             yield
         except UserError as error:
             self.lines.append(str(error))
         except ValueError as error:
             name = str(error).split(":")[0]
-            self.lines.append(f"{prefix}{'.' if name.replace(', ', '').isidentifier() else ': '}{error}")
+            joint = "." if name.replace(", ", "").isidentifier() else ": "
+            self.lines.append(f"{prefix}{joint}{error}" if prefix else str(error))
 
     def stop(self) -> None:
         """Raise if there were any.
@@ -89,21 +90,21 @@ def allowed_class(target: str, path: str, plugins: Sequence[str] = ()) -> Callab
     return found
 
 
-def check_arguments(builder: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> None:
-    """Names and plain types of arguments against the signature.
+def check_arguments(builder: Callable[..., Any], arguments: Mapping[str, Any], path: str = "") -> None:
+    """Names and plain types of arguments, which stand at a path of the config, against the signature.
 
     Raises:
         UserError: all that does not fit.
     """
-    problems = []
+    problems, prefix = [], f"{path}." if path else ""
     parameters = inspect.signature(builder).parameters
     hints = typing.get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)  # type: ignore[misc]
     for name, value in arguments.items():
         if name not in parameters:
-            problems.append(f"unknown option {path}.{name}; {path} takes {', '.join(parameters)}")
+            problems.append(f"unknown option {prefix}{name}; {path} takes {', '.join(parameters)}")
         elif not _fits(value, hints.get(name, Any)):
             wanted = getattr(hints[name], "__name__", None) or str(hints[name]).replace("collections.abc.", "")
-            problems.append(f"{path}.{name}: got {value!r}; give {wanted}")
+            problems.append(f"{prefix}{name}: got {value!r}; give {wanted}")
     if problems:
         raise UserError("\n".join(problems))
 

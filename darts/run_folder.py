@@ -18,6 +18,7 @@ FOLDERS = ("checkpoints", "tensorboard", "figures", "exports")
 NEEDED = {  # what a config of each command holds at least
     "search": {"space", "network", "data", "budget", "engine", "seed", "relaxation", "discretizer"},
     "baseline": {"space", "baseline", "evaluator", "budget", "seeds"},
+    "compare": {"truth", "axis", "study"},
 }
 
 
@@ -87,6 +88,17 @@ def new_run_dir(command: str) -> Path:
     while folder.exists():
         folder, number = base.with_name(f"{base.name}-{number}"), number + 1
     return folder
+
+
+def chosen_run_dir(given: str | None, command: str) -> Path:
+    """The folder that was given, or a new one.
+
+    Raises:
+        UserError: an empty name.
+    """
+    if given == "":
+        raise UserError(f"run_dir: got an empty name; give a folder, or leave it out for outputs/{command}/DATE/TIME")
+    return new_run_dir(command) if given is None else Path(given)
 
 
 def remove_empty(folder: Path) -> None:

@@ -16,7 +16,7 @@ from darts.oracle.base import Table
 from darts.parts import build_oracle
 from darts.report import print_result
 from darts.results import SearchResult
-from darts.run_folder import make_run_dir, new_run_dir, read_config, remove_empty, resuming, write_config
+from darts.run_folder import chosen_run_dir, make_run_dir, read_config, remove_empty, resuming, write_config
 from darts.search_loop import Interrupted, Search
 from darts.tracking import differences, environment
 
@@ -39,10 +39,7 @@ def search_command(settings: dict[str, Any], given: set[str], run_dir: Path | No
         return resume_command(settings, given)
     if settings["extend"]:
         raise UserError("extend: it goes with resume=RUN_DIR; a new search takes its budget from budget.*")
-    if settings["run_dir"] == "":
-        raise UserError("run_dir: got an empty name; give a folder, or leave it out for outputs/search/DATE/TIME")
-    chosen = run_dir or (Path(settings["run_dir"]) if settings["run_dir"] is not None else new_run_dir("search"))
-    folder = make_run_dir(chosen)
+    folder = make_run_dir(run_dir or chosen_run_dir(settings["run_dir"], "search"))
     try:
         search = build_search(settings, folder)
     except BaseException:

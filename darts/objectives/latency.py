@@ -24,6 +24,7 @@ class Latency(Objective):
         channels, cells, num_classes, image_size: see `Objective`.
         images: of the batch.
         repeats: passes, of which the median counts; two more before them are not timed.
+        threads: of torch meanwhile; with more than one, other programs disturb it more.
     """
 
     name, unit = "latency", "ms"
@@ -31,18 +32,23 @@ class Latency(Objective):
 
     def __init__(
         self, channels: int = 16, cells: int = 5, num_classes: int = 10, image_size: int = 32, images: int = 1,
-        repeats: int = 10,
+        repeats: int = 10, threads: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(channels, cells, num_classes, image_size)
-        for name, number in (("images", images), ("repeats", repeats)):
+        for name, number in (("images", images), ("repeats", repeats), ("threads", threads)):
             if number < 1:
                 raise ValueError(f"{name}: got {number}; give 1 or more")
-        self.images, self.repeats = images, repeats
+        self.images, self.repeats, self.threads = images, repeats, threads
         self.known: dict[Genotype, float] = {}
 
     def __call__(self, genotype: Genotype) -> float:
         if genotype not in self.known:
-            self.known[genotype] = self._measured(genotype)
+            threads = torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+            try:
+                self.known[genotype] = self._measured(genotype)
+            finally:
+                torch.set_num_threads(threads)
         return self.known[genotype]
 
     def _measured(self, genotype: Genotype) -> float:
@@ -60,4 +66,5 @@ class Latency(Objective):
         return 1e3 * statistics.median(seconds[2:])
 
     def describe(self) -> dict[str, str | bool]:
-        return super().describe() | {"measured": f"{self.images} images, median of {self.repeats} passes"}
+        measured = f"batch of {self.images}, median of {self.repeats} passes, threads: {self.threads}"
+        return super().describe() | {"measured": measured}

@@ -22,6 +22,8 @@ from scipy import stats
 
 from darts.baseline_result import BaselineResult
 from darts.cli import main
+from darts.comparing import RANDOM, summary
+from darts.comparison import Method, Trial
 from supernet.search_space import SearchSpace
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -146,6 +148,10 @@ def test_an_interrupted_run_says_how_to_go_on(table: Path, tmp_path: Path) -> No
         (["baseline=nothing"], "baseline: got 'nothing'; allowed are bohb, genetic, gp"),
         (["baseline.size=3"], "unknown option 'baseline.size'"),
         (["budget.evaluations=0"], "budget.evaluations: got 0; give 1 or more"),
+        (["budget.evaluations=1.5"], "budget.evaluations: got 1.5; give int"),
+        (["budget.evaluations=many", "isomorphic_cache=maybe"], "budget.evaluations: got 'many'; give int"),
+        (["budget.evaluations=many", "isomorphic_cache=maybe"], "\nisomorphic_cache: got 'maybe'; give bool"),
+        (["run_dir="], "run_dir: got an empty name; give a folder, or leave it out for outputs/baseline/DATE/TIME"),
         (["space.num_nodes=3"], "choose space=nas_bench_201"),
         (["baseline=hyperband", "evaluator.signal=cifar10/valid/12"], "several lengths of training"),
         (["resume=nowhere"], "nowhere is no run folder"),
@@ -331,9 +337,34 @@ def test_runs_that_do_not_go_together_are_refused(here: Run, table: Path, runs: 
     here(*short, f"oracle.path={table}", "evaluator.truth=cifar10/valid/200", "run_dir=judged")
     assert "its truth is cifar10/valid/200, not cifar10/test/200" in refused(runs / "random", "judged")
     assert "seed 0 is there twice" in refused(runs / "random", shutil.copytree(runs / "random", tmp_path / "copy"))
-    assert "axis: got 'money'; allowed are auto, cost, evaluations, images, seconds" in refused(runs, "axis=money")
+    assert "darts: axis: got 'money'; allowed are auto, cost, evaluations, images, seconds" in refused(
+        runs, "axis=money"
+    )
     assert "does not know its seconds" in refused(runs, "axis=seconds")
-    assert "truth: got 'test'" in refused(runs, "truth=test")
+    assert "darts: truth: got 'test'" in refused(runs, "truth=test")
+
+
+def test_the_folder_of_a_run_is_not_overwritten_by_a_comparison(here: Run, runs: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(runs / "random", tmp_path / "mine")
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    done = here("compare", mine, f"run_dir={mine}", "oracle=none")
+    assert done.returncode == 2
+    assert "mine/config.yaml is no config of darts compare; give a folder that darts compare made" in done.stderr
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
+
+
+def test_of_several_random_searches_the_most_alike_is_the_yardstick() -> None:
+    def method(label: str, target: str, signal: str, *truths: float) -> Method:
+        trials = [Trial(Path(label), seed, "", truth, {}, {}) for seed, truth in enumerate(truths)]
+        settings = {"baseline._target_": target, "baseline.size": label, "evaluator.signal": signal}
+        return Method(label, settings, trials)
+
+    peeking, honest = (method(name, RANDOM, name, *truths) for name, *truths in (("test", 99.0), ("valid", 90.0)))
+    other = method("evolution", "Evolution", "valid", 95.0)
+    rows = {row["method"]: row for row in summary([peeking, honest, other], None)}
+    assert rows["evolution"]["p_better_than_random"] == 1
+    assert rows["test"]["p_better_than_random"] is rows["valid"]["p_better_than_random"] is None
+    assert summary([other], None)[0]["p_better_than_random"] is None
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

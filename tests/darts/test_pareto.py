@@ -78,8 +78,10 @@ def test_prices_are_those_of_the_network() -> None:
 def test_latency_is_measured_once_a_cell_and_disturbs_nothing() -> None:
     latency, state = Latency(2, 1, 4, 8, repeats=2), torch.get_rng_state()
     cell = SPACE.genotype(15_624)
+    threads = torch.get_num_threads()
     first = latency(cell)
     assert first > 0
+    assert torch.get_num_threads() == threads
     assert latency(cell) == first
     assert torch.equal(torch.get_rng_state(), state)
     big = Latency(32, 1, 4, 32, repeats=3)
