@@ -22,8 +22,9 @@ from scipy import stats
 
 from darts.baseline_result import BaselineResult
 from darts.cli import main
-from darts.comparing import RANDOM, summary
-from darts.comparison import Method, Trial
+from darts.comparison import load
+from darts.oracle.base import Column
+from darts.oracle.csv import CsvOracle
 from supernet.search_space import SearchSpace
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -287,6 +288,31 @@ def test_any_mixture_of_runs_is_compared(here: Run, table: Path, runs: Path, tmp
     assert (tmp_path / "out/report.html").read_text() == first
 
 
+def test_runs_of_other_seeds_are_of_one_method(here: Run, table: Path, tmp_path: Path) -> None:
+    for seeds in ("2-3", "0-1"):
+        here("baseline", "baseline=random_search", "budget.evaluations=10", f"seeds={seeds}", f"oracle.path={table}",
+             f"run_dir=runs/{seeds}")  # fmt: skip
+    assert here("compare", "runs", "run_dir=out").returncode == 0
+    assert rows_of(tmp_path / "out")["random_search"]["runs"] == "4"
+
+
+def test_every_cell_of_a_search_stands_where_it_was_found(table: Path, runs: Path) -> None:
+    known = CsvOracle(str(table)).load()
+    (method,) = load([runs / "search"], Column("cifar10", "test", 200), known).methods
+    content, (trial,) = json.loads((runs / "search/result.json").read_text()), method.trials
+    assert [place for place, _ in trial.curve["images"]] == [content["images"] / 2, content["images"]]
+    cells = [known.space.parse(record["cell"]) for record in content["history"]]
+    assert [truth for _, truth in trial.curve["images"]] == [
+        known.value(cell, "cifar10", "test", 200) for cell in cells
+    ]
+
+
+def test_cells_are_not_marked_in_another_table(here: Run, runs: Path, tmp_path: Path) -> None:
+    other = write_table(tmp_path / "other.csv", seed=1)
+    assert here("compare", runs / "random", "run_dir=out", f"oracle.path={other}").returncode == 0
+    assert not (tmp_path / "out/figures/space.svg").exists()
+
+
 def test_one_run_alone_is_a_comparison_too(here: Run, runs: Path, tmp_path: Path) -> None:
     done = here("compare", runs / "random", "run_dir=out", "axis=evaluations", "oracle=none")
     assert done.returncode == 0, done.stderr
@@ -351,20 +377,6 @@ def test_the_folder_of_a_run_is_not_overwritten_by_a_comparison(here: Run, runs:
     assert done.returncode == 2
     assert "mine/config.yaml is no config of darts compare; give a folder that darts compare made" in done.stderr
     assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
-
-
-def test_of_several_random_searches_the_most_alike_is_the_yardstick() -> None:
-    def method(label: str, target: str, signal: str, *truths: float) -> Method:
-        trials = [Trial(Path(label), seed, "", truth, {}, {}) for seed, truth in enumerate(truths)]
-        settings = {"baseline._target_": target, "baseline.size": label, "evaluator.signal": signal}
-        return Method(label, settings, trials)
-
-    peeking, honest = (method(name, RANDOM, name, *truths) for name, *truths in (("test", 99.0), ("valid", 90.0)))
-    other = method("evolution", "Evolution", "valid", 95.0)
-    rows = {row["method"]: row for row in summary([peeking, honest, other], None)}
-    assert rows["evolution"]["p_better_than_random"] == 1
-    assert rows["test"]["p_better_than_random"] is rows["valid"]["p_better_than_random"] is None
-    assert summary([other], None)[0]["p_better_than_random"] is None
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

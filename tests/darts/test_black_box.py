@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,8 @@ from darts.baselines.random_search import RandomSearch
 from darts.baselines.regularized_evolution import RegularizedEvolution
 from darts.baselines.reinforce import Reinforce
 from darts.baselines.successive_halving import Hyperband
-from darts.black_box import BlackBox
+from darts.black_box import Answer, BlackBox
+from darts.evaluators.base import Outcome
 from darts.evaluators.table import TableEvaluator
 from darts.oracle.base import Column, Table
 from darts.oracle.csv import CsvOracle
@@ -117,6 +121,40 @@ def test_a_table_is_needed_and_of_this_space(small: Table) -> None:
         TableEvaluator().open(SPACE, None)
     with pytest.raises(ValueError, match="choose space=nas_bench_201"):
         TableEvaluator().open(SearchSpace(3), small)
+
+
+def test_a_resumed_run_keeps_the_prices_and_times_of_its_answers(small: Table) -> None:
+    prices, answers = count(), []
+    search = BlackBox(Listed([5, 3, 9]), SPACE, opened(small), 3, objective=lambda cell: next(prices))  # type: ignore[arg-type, return-value]
+    search.run(0, note=answers.append)
+    run = search.run(0, [answers[0]._replace(seconds=100.0), answers[1]._replace(seconds=200.0)])
+    assert [(member.value, member.price) for member in run.front] == [(5, 0), (9, 3)]
+    assert run.seconds[0] == 100
+    assert 200 <= run.seconds[1] <= run.seconds[2] < 300
+
+
+class Stopping(TableEvaluator):
+    """Stops what is good after six epochs."""
+
+    def submit(self, candidate: Candidate) -> Callable[[], Outcome]:
+        value = self.value(candidate.genotype, candidate.epochs) or 0.0
+        length = 6 if value > 8 else 200
+        return lambda: Outcome(value, length, (value,) * length)
+
+
+def test_what_was_stopped_is_neither_incumbent_nor_in_the_front(small: Table) -> None:
+    evaluator = Stopping()
+    evaluator.open(SPACE, small)
+    run = BlackBox(Listed([5, 9, 3]), SPACE, evaluator, 3, objective=lambda cell: 1.0).run(0)  # type: ignore[arg-type, return-value]
+    assert [point.signal for point in run.trajectory] == [member.value for member in run.front] == [5]
+    assert run.stopped == 1
+
+
+def test_the_cache_keeps_lengths_of_training_apart(small: Table) -> None:
+    answers: list[Answer] = []
+    search = BlackBox(Hyperband(eta=2, cells=1), SPACE, opened(small), 3, isomorphic_cache=True)
+    search.run(1, note=answers.append)
+    assert {(answer.epochs, (answer.outcome.value or 0) > 0) for answer in answers} == {(12, False), (200, True)}
 
 
 # --- The real table

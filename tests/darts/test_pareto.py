@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts.baselines.base import Baseline
+from darts.baselines.base import FAILED, Baseline, Candidate
 from darts.baselines.optuna_sampler import OptunaSampler
 from darts.baselines.pareto_evolution import ParetoEvolution
 from darts.baselines.random_search import RandomSearch
@@ -97,6 +98,29 @@ def test_a_tournament_is_won_by_one_that_no_other_dominates() -> None:
     cell = SPACE.genotype(0)
     evolution.members = [(90.0, 0, cell), (50.0, 1, cell), (80.0, 2, cell), (40.0, 3, cell), (float("-inf"), 4, cell)]
     assert {evolution.winner()[1] for _ in range(50)} == {0, 1}
+
+
+def test_shares_are_counted_from_the_lowest_truth_and_the_highest_price() -> None:
+    front = TrueFront(np.array([50.0, 90.0, 80.0]), np.array([3.0, 2.0, 1.0]))
+    assert front.volume == 70
+    assert front.share([Member("", 0, 2.0, 90.0)]) == 40 / 70
+
+
+def test_a_cheap_cell_that_failed_wins_no_tournament() -> None:
+    evolution, cell = ParetoEvolution(2, 20), SPACE.genotype(0)
+    evolution.start(SPACE, random.Random(0), 10, (200,), 2)
+    evolution.observe(Candidate(0, cell, 200, price=5.0), 90.0)
+    evolution.observe(Candidate(1, cell, 200, price=1.0), FAILED)
+    assert {evolution.winner()[1] for _ in range(50)} == {0}
+
+
+def test_latency_is_the_median_in_milliseconds_after_two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks, seen = iter([0, 9, 0, 9, 0, 1, 0, 2, 0, 6]), []
+    monkeypatch.setattr("darts.objectives.latency.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(DiscreteNetwork, "forward", lambda self, images: seen.append((self.training, len(images))))
+    assert Latency(2, 1, 4, 8, images=3, repeats=3)(SPACE.genotype(0)) == 2000
+    assert seen == [(False, 3)] * 5
+    assert Latency().describe()["exact"] is False
 
 
 # --- The real table

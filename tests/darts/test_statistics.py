@@ -71,3 +71,14 @@ def test_methods_that_are_all_alike() -> None:
     found = ranks(np.ones((5, 3)))
     assert found.mean_M.tolist() == [2, 2, 2]
     assert math.isnan(found.p)
+
+
+def test_intervals_by_hand() -> None:
+    """Student's t for few values; for more the bootstrap reaches nearly as far."""
+    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx((1.037, 4.963), abs=1e-3)
+    assert mean_interval(list(range(12))) == pytest.approx((3.209, 7.791), abs=0.05)
+
+
+def test_friedmans_p_by_hand() -> None:
+    """Four runs that agree on three methods: chi squared is 8 at 2 degrees of freedom."""
+    assert ranks(np.array([[3.0, 2.0, 1.0]] * 4)).p == pytest.approx(math.exp(-4))

@@ -64,3 +64,15 @@ def test_the_error_of_the_extrapolation_is_reported_with_its_bias() -> None:
     noisy = knowing(ExtrapolatedCurve(), *curves([60.0, 62.0, 70.0, 72.0, 74.0, 75.0], noise=1.0)).report()
     assert 0.5 < noisy["extrapolation_error"] < 5
     assert knowing(MedianRule(), *curves([60.0] * 6)).report() == {}
+
+
+def test_an_extrapolation_is_put_right_by_its_bias_and_two_standard_errors() -> None:
+    """Flat curves that end 10 to 18 higher: bias -14, standard error 3.16; the best end is 68."""
+    rule = knowing(ExtrapolatedCurve(), *([50.0] * 4 + [end] for end in (60.0, 62.0, 64.0, 66.0, 68.0)))
+    assert rule.stops([47.6] * 4, 5)
+    assert not rule.stops([47.7] * 4, 5)
+
+
+def test_the_report_is_of_the_first_three_of_five_epochs() -> None:
+    rule = knowing(ExtrapolatedCurve(), *([50.0, 50.0, 20.0, 40.0, end] for end in (60.0, 62.0, 64.0, 66.0, 68.0)))
+    assert rule.report() == pytest.approx({"extrapolation_error": 2.4, "extrapolation_bias": -24, "extrapolated": 5})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 import signal
@@ -31,7 +32,7 @@ from darts.evaluators.base import Evaluator, Outcome
 from darts.evaluators.train import TrainEvaluator
 from darts.oracle.base import Table
 from darts.task import Classification
-from darts.training import Diverged, train_cell
+from darts.training import Diverged, initialised, train_cell
 from supernet.genotype import Genotype
 from supernet.search_space import SearchSpace
 
@@ -112,6 +113,38 @@ def test_a_subset_of_the_weights_part_is_trained_on() -> None:
         Classification(DATA, 0.5, 16, 0, torch.device("cpu"), subset=0)
 
 
+def test_training_is_that_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = []
+
+    class Noting(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:
+            groups.append({name: value for name, value in self.param_groups[0].items() if name != "params"})
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "SGD", Noting)
+    train_cell(GOOD, task(), **settings())  # type: ignore[arg-type]
+    assert len(groups) == 18
+    for step, group in enumerate(groups):
+        assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 5e-4)
+        assert group["lr"] == pytest.approx(0.05 * math.cos(math.pi * step / 36) ** 2)
+
+
+def test_initial_weights_have_the_spread_of_he_et_al() -> None:
+    layer = torch.nn.Linear(400, 300)
+    initialised(layer, torch.Generator().manual_seed(0))
+    assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / 400), rel=0.02)
+
+
+def test_the_accuracy_is_that_of_the_trained_network_with_running_statistics() -> None:
+    seen: list[float] = []
+    uneven = Classification(DATA, 2 / 3, 16, 0, torch.device("cpu"))
+    network = train_cell(GOOD, uneven, **settings(2), go_on=lambda accuracy: not seen.append(accuracy))  # type: ignore[arg-type, func-returns-value]
+    assert network.training
+    network.eval()
+    correct = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in uneven.evaluation_batches())
+    assert seen[-1] == pytest.approx(100 * correct / uneven.sizes[1])
+
+
 @pytest.fixture
 def evaluator() -> Iterator[TrainEvaluator]:
     made = TrainEvaluator([2, 6], channels=4, batch_size=16, lr=0.05)
@@ -168,6 +201,80 @@ def test_a_candidate_that_always_diverges_fails_and_the_search_goes_on() -> None
 def test_settings_that_cannot_be(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainEvaluator(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [([False, True], Outcome(50.0, 2, (50.0,))), ([False, False, True], Outcome(None, 2))],
+)
+def test_a_second_attempt_is_another_one_and_the_last(
+    evaluator: TrainEvaluator, monkeypatch: pytest.MonkeyPatch, ends: list[bool], expected: Outcome
+) -> None:
+    """What the first one took is charged, its curve forgotten."""
+    seeds = []
+
+    def train(job, go_on):  # type: ignore[no-untyped-def]
+        go_on(50.0)
+        seeds.append(job.settings["seed"])
+        return ends[len(seeds) - 1]
+
+    monkeypatch.setattr(evaluator, "_train", train)
+    assert evaluator.submit(Candidate(0, GOOD, 2))() == expected
+    assert seeds == [0, 1]
+
+
+def test_a_rule_judges_its_own_length_by_what_was_complete_when_a_training_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluator, said = TrainEvaluator([2, 6], channels=2, batch_size=16, termination="median"), []
+    evaluator.open(SPACE, None, DATA)
+    evaluator.begin(None)
+
+    def learn(count: int) -> None:
+        for number in range(count):
+            evaluator.learn(Candidate(number, GOOD, 6), Outcome(50.0, 6, (50.0,) * 6))
+
+    def train(job, go_on):  # type: ignore[no-untyped-def]
+        learn(1)
+        said.append(go_on(0.0))
+        return True
+
+    monkeypatch.setattr(evaluator, "_train", train)
+    evaluator.learn(Candidate(9, GOOD, 6), Outcome(50.0, 2, (50.0,) * 2))
+    learn(4)
+    for epochs in (6, 6, 2):
+        evaluator.submit(Candidate(9, GOOD, epochs))()
+    assert said == [True, False, True]
+    assert evaluator.rules[6].complete == [(50.0,) * 6] * 7
+    assert evaluator.report() == {}
+    evaluator.begin(None)
+    assert (evaluator.rules[6].complete, evaluator.trained) == ([], {})
+    evaluator.close()
+
+
+def test_a_worker_leaves_ctrl_c_to_the_search(evaluator: TrainEvaluator, caplog: pytest.LogCaptureFixture) -> None:
+    expected = evaluator.value(GOOD, 2)
+    (worker,) = evaluator.alive
+    os.kill(worker.process.pid or 0, signal.SIGINT)
+    assert evaluator.value(GOOD, 2) == expected
+    assert caplog.text == ""
+
+
+def test_images_of_incomplete_batches_are_not_charged() -> None:
+    evaluator = TrainEvaluator([1], batch_size=10)
+    evaluator.open(SPACE, None, DATA)
+    assert evaluator.images(1) == 40
+    evaluator.close()
+
+
+def test_the_rule_of_the_full_length_is_reported() -> None:
+    evaluator = TrainEvaluator([2, 6], channels=2, batch_size=16, termination="curve")
+    evaluator.open(SPACE, None, DATA)
+    evaluator.begin(None)
+    for number in range(5):
+        evaluator.learn(Candidate(number, GOOD, 6), Outcome(50.0, 6, (50.0,) * 6))
+    assert evaluator.report()["extrapolated"] == 5
+    evaluator.close()
 
 
 class Slow(Evaluator):
