@@ -292,8 +292,12 @@ def test_runs_of_other_seeds_are_of_one_method(here: Run, table: Path, tmp_path:
     for seeds in ("2-3", "0-1"):
         here("baseline", "baseline=random_search", "budget.evaluations=10", f"seeds={seeds}", f"oracle.path={table}",
              f"run_dir=runs/{seeds}")  # fmt: skip
-    assert here("compare", "runs", "run_dir=out").returncode == 0
-    assert rows_of(tmp_path / "out")["random_search"]["runs"] == "4"
+    content = result(tmp_path / "runs/0-1")
+    content["runs"][0]["failed"] = 3
+    (tmp_path / "runs/0-1/result.json").write_text(json.dumps(content))
+    assert here("compare", "runs", "runs/0-1", "run_dir=out").returncode == 0, "a folder given twice counts once"
+    row = rows_of(tmp_path / "out")["random_search"]
+    assert (row["runs"], row["failed"]) == ("4", "3")
 
 
 def test_every_cell_of_a_search_stands_where_it_was_found(table: Path, runs: Path) -> None:

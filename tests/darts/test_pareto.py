@@ -20,6 +20,7 @@ from darts.baselines.pareto_evolution import ParetoEvolution
 from darts.baselines.random_search import RandomSearch
 from darts.black_box import BlackBox
 from darts.cli import main
+from darts.comparison import load
 from darts.evaluators.table import TableEvaluator
 from darts.objectives.flops import Flops
 from darts.objectives.latency import Latency
@@ -220,6 +221,8 @@ def test_fronts_of_one_objective_are_compared(
     content = json.loads((tmp_path / "pareto/result.json").read_text())
     mean = np.mean([run["hypervolume"] for run in content["runs"]])
     assert float(rows["pareto_evolution"]["hypervolume"]) == pytest.approx(mean)
+    (trial, *_) = load([tmp_path / "pareto"], Column("cifar10", "test", 200), None).methods[0].trials
+    assert trial.front == [(member["truth"], member["price"]) for member in content["runs"][0]["front"]]
     assert rows["local_search"]["hypervolume"] == ""
     assert rows["pareto_evolution"]["notes"] == "it had a second objective, flops"
     assert "table's own front" in (tmp_path / "one/figures/front.svg").read_text()

@@ -12,11 +12,13 @@ from darts.cli import main
 from darts.datasets.fake import Fake
 from darts.errors import UserError
 from darts.evaluators.supernet import SupernetEvaluator
+from darts.task import Classification
 from supernet.search_space import SearchSpace
 
 SPACE = SearchSpace()
 WORDS = ["search", "dataset=fake", "network.channels=4", "data.batch_size=16", "budget.epochs=3", "oracle=none"]
 WORDS += ["relaxation=single_path", "phases.warm_up.share=1", "phases.bilevel.share=0", "monitor=[]", "device=cpu"]
+WORDS += ["data.split=0.75", "seed=3"]
 
 
 @pytest.fixture(scope="module", params=["batch", "running"])
@@ -57,7 +59,12 @@ def test_the_images_that_trained_the_weights_are_charged(run: Path) -> None:
     evaluator = opened(run)
     content = json.loads((run / "result.json").read_text())
     assert evaluator.upfront == content["images"] > 0
-    assert evaluator.images(1) == 128
+    assert evaluator.images(1) == 64
+
+
+def test_cells_are_judged_by_images_that_the_run_kept_apart(run: Path) -> None:
+    kept = Classification(Fake(), 0.75, 16, 3, torch.device("cpu")).valid
+    assert torch.equal(opened(run).task.valid.images_NCHW.cpu(), kept.images_NCHW)
 
 
 def test_from_shared_weights_to_a_cell(
@@ -70,9 +77,9 @@ def test_from_shared_weights_to_a_cell(
     assert main([*words, "budget.evaluations=20", "seeds=0-1", "run_dir=found", "oracle=none"]) == 0
     content = json.loads((tmp_path / "found/result.json").read_text())
     first = content["runs"][0]
-    assert first["images"] == opened(run).upfront + 20 * 128
+    assert first["images"] == opened(run).upfront + 20 * 64
     assert first["cost"] == pytest.approx(first["images"] / 5e6)
-    assert content["evaluator"]["signal"].startswith("shared weights after 24 steps")
+    assert content["evaluator"]["signal"].startswith("shared weights after 36 steps")
     cell = first["trajectory"][-1]
     assert opened(run).value(SPACE.parse(cell["cell"]), 1) == cell["signal"]
 
