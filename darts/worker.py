@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,23 +52,24 @@ def _serve(pipe: Connection, dataset: Dataset, task_settings: dict[str, Any], th
         answer: bool = pipe.recv()
         return answer
 
-    while True:
-        job: Job = pipe.recv()
-        task.train.load_state_dict(begin)  # every candidate sees the same batches
-        parent, size = None, (job.settings["channels"], job.settings["cells"], task.num_classes, task.in_channels)
-        if job.parent is not None:
-            file, genotype = job.parent
-            parent = DiscreteNetwork(genotype, *size)
-            parent.load_state_dict(torch.load(file, weights_only=True))
-        try:
-            network = train_cell(job.genotype, task, **job.settings, parent=parent, go_on=go_on)
-        except Diverged:
-            pipe.send(False)
-            continue
-        if job.keep is not None:
-            with replacing(job.keep) as temporary:
-                torch.save(network.state_dict(), temporary)
-        pipe.send(True)
+    with suppress(EOFError, ConnectionError):  # the search is gone
+        while True:
+            job: Job = pipe.recv()
+            task.train.load_state_dict(begin)  # every candidate sees the same batches
+            parent, size = None, (job.settings["channels"], job.settings["cells"], task.num_classes, task.in_channels)
+            if job.parent is not None:
+                file, genotype = job.parent
+                parent = DiscreteNetwork(genotype, *size)
+                parent.load_state_dict(torch.load(file, weights_only=True))
+            try:
+                network = train_cell(job.genotype, task, **job.settings, parent=parent, go_on=go_on)
+            except Diverged:
+                pipe.send(False)
+                continue
+            if job.keep is not None:
+                with replacing(job.keep) as temporary:
+                    torch.save(network.state_dict(), temporary)
+            pipe.send(True)
 
 
 class Worker:

@@ -428,7 +428,9 @@ def test_a_killed_run_loses_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.chdir(tmp_path)
     assert main([*words, "run_dir=whole"]) == 0
     command = [sys.executable, "-c", "from darts.cli import console; console()", *words, "run_dir=killed"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = tmp_path / "said"
+    with said.open("w") as stream:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=stream, stderr=stream)
     answers = tmp_path / "killed/answers-1.jsonl"
     while not (answers.is_file() and answers.read_text().count("\n") >= 3):
         assert process.poll() is None
@@ -438,6 +440,7 @@ def test_a_killed_run_loses_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path:
     kept = answers.read_text()
     answers.write_text(kept + '["|nor_')  # torn by the kill
     assert main(["baseline", "resume=killed"]) == 0
+    assert "Traceback" not in said.read_text(), "orphaned workers leave in silence"
     first, second = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "killed"))
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
     assert first["evaluator"]["signal"] == "fake, 2 epochs"
