@@ -298,6 +298,8 @@ def test_runs_of_other_seeds_are_of_one_method(here: Run, table: Path, tmp_path:
     assert here("compare", "runs", "runs/0-1", "run_dir=out").returncode == 0, "a folder given twice counts once"
     row = rows_of(tmp_path / "out")["random_search"]
     assert (row["runs"], row["failed"]) == ("4", "3")
+    ends = [run["trajectory"][-1] for name in ("0-1", "2-3") for run in result(tmp_path / "runs" / name)["runs"]]
+    assert row["best_cell"] == max(ends, key=lambda end: end["truth"])["cell"]
 
 
 def test_every_cell_of_a_search_stands_where_it_was_found(table: Path, runs: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from darts.comparing import RANDOM, matched_ranks, mean_of, summary
-from darts.comparison import Method, Trial
+from darts.comparing import RANDOM, choose_axis, matched_ranks, mean_of, summary
+from darts.comparison import Loaded, Method, Trial
+from darts.oracle.base import Column
 
 
 def method(label: str, truths: Sequence[float], target: str = "", signal: str = "") -> Method:
@@ -20,11 +21,12 @@ def method(label: str, truths: Sequence[float], target: str = "", signal: str = 
 
 def test_the_best_method_comes_first_with_its_own_rank() -> None:
     """Ranks by seed: of a 3, 3, 2; of b 1, 2, 1; of c 2, 1, 3."""
-    methods = [method("a", [1, 2, 3]), method("b", [4, 5, 6]), method("c", [2, 9, 2])]
+    methods = [method("a", [1, 2, 3]), method("b", [4, 5, 6]), method("c", [2, 9, 1])]
     rows = summary(methods, matched_ranks(methods))
     assert [row["method"] for row in rows] == ["b", "c", "a"]
     assert [row["rank"] for row in rows] == pytest.approx([4 / 3, 2, 8 / 3])
-    assert methods[2].truths == [2, 9, 2]
+    assert methods[2].truths == [2, 9, 1]
+    assert rows[0]["truth_std"] == 1
 
 
 def test_the_best_run_is_the_first_of_equal_ones() -> None:
@@ -35,6 +37,12 @@ def test_the_best_run_is_the_first_of_equal_ones() -> None:
 def test_a_mean_of_what_is_known_in_part_is_not_known() -> None:
     assert mean_of([0.5, 1.0]) == 0.75
     assert mean_of([0.5, None]) is None
+
+
+def test_curves_stand_over_cost_where_every_run_knows_it() -> None:
+    known = method("a", [1.0])
+    known.trials[0].spent = {"images": 3.0, "evaluations": 2.0, "cost": 1.0}
+    assert choose_axis(Loaded({}, Column("cifar10", "test", 200), "made", [known]), "auto") == "cost"
 
 
 def test_of_several_random_searches_the_most_alike_is_the_yardstick() -> None:

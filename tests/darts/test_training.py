@@ -32,7 +32,7 @@ from darts.evaluators.base import Evaluator, Outcome
 from darts.evaluators.train import TrainEvaluator
 from darts.oracle.base import Table
 from darts.task import Classification
-from darts.training import Diverged, initialised, train_cell
+from darts.training import Diverged, accuracy, initialised, train_cell
 from supernet.genotype import Genotype
 from supernet.search_space import SearchSpace
 
@@ -114,7 +114,7 @@ def test_a_subset_of_the_weights_part_is_trained_on() -> None:
 
 
 def test_training_is_that_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = []
+    groups, ends = [], []
 
     class Noting(torch.optim.SGD):
         def step(self, closure: None = None) -> None:
@@ -122,8 +122,8 @@ def test_training_is_that_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> N
             super().step()
 
     monkeypatch.setattr(torch.optim, "SGD", Noting)
-    train_cell(GOOD, task(), **settings())  # type: ignore[arg-type]
-    assert len(groups) == 18
+    train_cell(GOOD, task(), **settings(), go_on=lambda value: not ends.append(len(groups)))  # type: ignore[arg-type, func-returns-value]
+    assert ends == [3, 6, 9, 12, 15, 18]
     for step, group in enumerate(groups):
         assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 5e-4)
         assert group["lr"] == pytest.approx(0.05 * math.cos(math.pi * step / 36) ** 2)
@@ -138,8 +138,11 @@ def test_initial_weights_have_the_spread_of_he_et_al() -> None:
 def test_the_accuracy_is_that_of_the_trained_network_with_running_statistics() -> None:
     seen: list[float] = []
     uneven = Classification(DATA, 2 / 3, 16, 0, torch.device("cpu"))
-    network = train_cell(GOOD, uneven, **settings(2), go_on=lambda accuracy: not seen.append(accuracy))  # type: ignore[arg-type, func-returns-value]
+    network = train_cell(GOOD, uneven, **settings(2), go_on=lambda value: not seen.append(value))  # type: ignore[arg-type, func-returns-value]
     assert network.training
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert accuracy(network, uneven) == seen[-1]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     network.eval()
     correct = sum(int((network(images).argmax(1) == labels).sum()) for images, labels in uneven.evaluation_batches())
     assert seen[-1] == pytest.approx(100 * correct / uneven.sizes[1])
