@@ -13,15 +13,21 @@ import json
 import platform
 import resource
 import time
+from functools import partial
 from pathlib import Path
 
+import torch
 import yaml
 
-from darts.black_box import BlackBox
-from darts.evaluators.table import TableEvaluator
+from darts.blackbox.evaluators.base import Context
+from darts.blackbox.evaluators.table import TableEvaluator
+from darts.blackbox.loop import BlackBox
+from darts.oracle.base import BENCHMARK
 from darts.oracle.csv import CsvOracle
-from darts.parts import build_part
-from darts.paths import config_dir
+from darts.run.files import config_dir
+from darts.run.parts import build_part
+from darts.tasks.classification import Classification
+from darts.tasks.datasets.fake import Fake
 
 BUDGET = 1000
 
@@ -35,12 +41,12 @@ def main() -> None:
     options = parser.parse_args()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    table = CsvOracle(str(options.table)).load()
+    table = CsvOracle(str(options.table)).load(BENCHMARK)
     load = time.perf_counter() - start
     mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(f"table loaded in {load:.2f} s, {mib:.0f} MiB")
     evaluator = TableEvaluator()
-    evaluator.open(table.space, table)
+    evaluator.open(Context(table.space, table, partial(Classification, Fake()), torch.device("cpu")))
     figures = []
     for file in sorted((config_dir() / "baseline").glob("*.yaml")):
         if file.stem in options.leave_out:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from darts.build import build_search
-from darts.config import compose_config
+from darts.command.config import compose_config
+from darts.search.build import build_search
 
 STEPS, WINDOW = 200, 20
 

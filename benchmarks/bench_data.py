@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from darts.batches import BatchStream, Normalizer
-from darts.datasets.base import Images
-from darts.datasets.fake import Fake
+from darts.tasks.batches import BatchStream, Normalizer
+from darts.tasks.datasets.base import Images
+from darts.tasks.datasets.fake import Fake
 
 IMAGES, BATCH = 12800, 64
 

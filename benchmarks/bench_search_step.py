@@ -35,8 +35,8 @@ import torch
 from conventional import ConventionalSearch, Network
 from torch import Tensor
 
-from darts.build import build_search
-from darts.config import compose_config
+from darts.command.config import compose_config
+from darts.search.build import build_search
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 
 CASES = ("8,1", "16,1", "16,5")  # C,N
@@ -54,7 +54,7 @@ Batch = tuple[Tensor, Tensor]
 class SinglePath(Relaxation):
     """One operation an edge, drawn uniformly; the gradient passes straight through to the softmax."""
 
-    def __call__(self, params: Parameters, progress: float, generator: torch.Generator) -> list[EdgeWeights]:
+    def __call__(self, params: Parameters, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
         probabilities_EO = params["alpha_EO"].softmax(dim=-1)
         num_edges, num_operations = probabilities_EO.shape
         choice_E = torch.randint(num_operations, (num_edges,), generator=generator).tolist()
@@ -62,8 +62,8 @@ class SinglePath(Relaxation):
         weights_EO = chosen.weights + probabilities_EO - probabilities_EO.detach()
         return [EdgeWeights(weights_EO, chosen.active_EO)]
 
-    def expected(self, params: Parameters) -> Tensor:
-        return params["alpha_EO"].softmax(dim=-1)
+    def expected(self, params: Parameters, progress: float) -> EdgeWeights:
+        return EdgeWeights.dense(params["alpha_EO"].softmax(dim=-1))
 
 
 def batches() -> tuple[Batch, Batch]:

@@ -14,15 +14,19 @@ import json
 import platform
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from scipy import stats
 
-from darts.datasets.image_folder import ImageFolder
-from darts.evaluators.zero_cost import ZeroCostEvaluator
+from darts.blackbox.evaluators.base import Context
+from darts.blackbox.evaluators.zero_cost import ZeroCostEvaluator
+from darts.blackbox.scores import PROXIES
+from darts.oracle.base import BENCHMARK
 from darts.oracle.csv import CsvOracle
-from darts.zero_cost import PROXIES
+from darts.tasks.classification import Classification
+from darts.tasks.datasets.image_folder import ImageFolder
 
 
 def main() -> None:
@@ -33,9 +37,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
-    table = CsvOracle(str(options.table)).load()
+    table = CsvOracle(str(options.table)).load(BENCHMARK)
     evaluator = ZeroCostEvaluator()
-    evaluator.open(table.space, table, ImageFolder(str(options.data), image_size=32))
+    task = partial(Classification, ImageFolder(str(options.data), image_size=32))
+    evaluator.open(Context(table.space, table, task, torch.device("cpu")))
     rng = random.Random(options.seed)
     cells = [table.space.sample(rng) for _ in range(options.cells)]
     truth = [table.value(cell, "cifar10", "test", 200) for cell in cells]

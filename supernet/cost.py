@@ -10,7 +10,6 @@ Shape suffixes: E edges, O operations.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -19,36 +18,8 @@ from torch import Tensor, nn
 from supernet.genotype import Genotype
 from supernet.norm import norm_factory
 from supernet.operations import build_operation
+from supernet.size import Cost, NetworkSize
 from supernet.skeleton import Skeleton
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Trainable parameters and multiply-adds of one forward pass of one image."""
-
-    params: int = 0
-    flops: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.params + other.params, self.flops + other.flops)
-
-    def __mul__(self, times: int) -> Cost:
-        return Cost(self.params * times, self.flops * times)
-
-
-@dataclass(frozen=True)
-class NetworkSize:
-    """What decides the cost of a cell's network beside the cell; the benchmark's on CIFAR-10 by default."""
-
-    channels: int = 16
-    cells: int = 5
-    num_classes: int = 10
-    in_channels: int = 3
-    image_size: int = 32
-
-    def __str__(self) -> str:
-        image = f"{self.image_size}x{self.image_size}"
-        return f"C={self.channels}, N={self.cells}, {image}, {self.num_classes} classes"
 
 
 def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
@@ -74,7 +45,7 @@ def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
 def operation_cost(name: str, channels: int, image_size: int) -> Cost:
     """Cost of one candidate operation on one edge of one cell, with the final network's normalisation."""
     with torch.random.fork_rng(devices=[]):  # initial weights draw from torch's generator and are thrown away
-        module = build_operation(name, channels, norm_factory("batch", affine=True))
+        module = build_operation(name, channels, 1, norm_factory("batch", affine=True))
     return count(module, channels, image_size)
 
 
@@ -108,7 +79,7 @@ def genotype_cost(genotype: Genotype, size: NetworkSize | None = None) -> Cost:
     """Cost of the network of one cell; edges that lead nowhere count, as in the benchmark's own numbers."""
     size = size or NetworkSize()
     total = skeleton_cost(size)
-    for cost in edge_costs(genotype.operations, size):
+    for cost in edge_costs(tuple(name for *_, name in genotype.connections), size):
         total += cost
     return total
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from supernet.genotype import Genotype, edges_of
+from supernet.genotype import Genotype
 from supernet.norm import NormFactory, norm_factory
 from supernet.operations import build_operation
 from supernet.skeleton import Skeleton
@@ -18,8 +18,8 @@ class DiscreteCell(nn.Module):
 
     def __init__(self, genotype: Genotype, channels: int, norm: NormFactory) -> None:
         super().__init__()
-        self.pairs = edges_of(genotype.num_nodes)
-        self.edges = nn.ModuleList(build_operation(name, channels, norm) for name in genotype.operations)
+        self.pairs = [(source, target) for source, target, _ in genotype.connections]
+        self.edges = nn.ModuleList(build_operation(name, channels, 1, norm) for *_, name in genotype.connections)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         nodes: dict[int, Tensor] = {0: x_BCHW}
@@ -58,3 +58,11 @@ class DiscreteNetwork(Skeleton):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits (B, K)."""
         return self.run(x_BCHW, lambda cell, value_BCHW: cell(value_BCHW))
+
+    def inherit(self, parent: DiscreteNetwork) -> None:
+        """Copy all weights and statistics of a network of this size, outside the edges where the two cells differ (Real
+        et al. 2017, arXiv:1703.01041, section 3.3)."""
+        pairs = zip(self.genotype.connections, parent.genotype.connections, strict=True)
+        differing = tuple(f".edges.{edge}." for edge, pair in enumerate(pairs) if pair[0] != pair[1])
+        kept = {name: v for name, v in parent.state_dict().items() if not any(part in name for part in differing)}
+        self.load_state_dict(kept, strict=False)

@@ -48,6 +48,12 @@ class Genotype:
         """Number of nodes, the input node included."""
         return NODES[len(self.operations)]
 
+    @property
+    def connections(self) -> tuple[tuple[int, int, str], ...]:
+        """(source, target, operation) of every edge, in edge order."""
+        pairs = edges_of(self.num_nodes)
+        return tuple((source, target, name) for (source, target), name in zip(pairs, self.operations, strict=True))
+
     @classmethod
     def parse(cls, text: str, allowed: Sequence[str] | None = None) -> Genotype:
         """Read a cell string; `str` of the result gives the same text back.

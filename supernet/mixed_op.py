@@ -7,49 +7,54 @@ Shape suffixes: E edges, O operations, B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.norm import NormFactory
 from supernet.operations import build_operation
-from supernet.search_space import SearchSpace
+from supernet.spaces.base import Cell
 
 
 class MixedOp(nn.Module):
     """Weighted sum of all candidate operations of one edge (DARTS, Liu et al. 2019, arXiv:1806.09055, eq. 2)."""
 
-    def __init__(self, operations: tuple[str, ...], channels: int, norm: NormFactory) -> None:
+    def __init__(self, candidates: tuple[str, ...], channels: int, norm: NormFactory, stride: int = 1) -> None:
         super().__init__()
-        self.candidates = nn.ModuleList(build_operation(name, channels, norm) for name in operations)
+        self.candidates = nn.ModuleList(build_operation(name, channels, stride, norm) for name in candidates)
 
     def forward(self, x_BCHW: Tensor, weights_O: Tensor) -> Tensor:
         return sum(weight * op(x_BCHW) for weight, op in zip(weights_O, self.candidates, strict=True))  # type: ignore[return-value]
 
 
 class ReferenceCell(nn.Module):
-    """A node is the sum of the mixed operations on its incoming edges; the last node is the output."""
+    """A node is the sum of the mixed operations on its incoming edges."""
 
-    def __init__(self, space: SearchSpace, channels: int, norm: NormFactory) -> None:
+    def __init__(self, cell: Cell, channels: int, norm: NormFactory) -> None:
         super().__init__()
-        self.space = space
-        self.edges = nn.ModuleList(MixedOp(space.operations, channels, norm) for _ in space.edges)
+        self.cell = cell
+        self.edges = nn.ModuleList(
+            MixedOp(cell.candidates, channels, norm, cell.stride if source < cell.inputs else 1)
+            for source, _ in cell.edges
+        )
 
     def forward(
         self,
-        x_BCHW: Tensor,
+        x_BCHW: Tensor | Sequence[Tensor],
         weights_EO: Tensor,
         extra_skip_E: Tensor | None = None,
         partial: int = 1,
         bypass_E: Tensor | None = None,
     ) -> Tensor:
         """Arguments as in `supernet.relaxations.base.EdgeWeights`; with `partial` the cell has C / partial channels."""
-        nodes: list[Tensor] = [x_BCHW]
+        nodes: list[Tensor] = [x_BCHW] if isinstance(x_BCHW, Tensor) else list(x_BCHW)
         edge = 0
-        for target in range(1, self.space.num_nodes):
+        for target in range(self.cell.inputs, self.cell.num_nodes):
             terms = []
-            for source in range(target):
-                head_BCHW, *tails = nodes[source].split(x_BCHW.shape[1] // partial, dim=1)
+            for source in (source for source, to in self.cell.edges if to == target):
+                head_BCHW, *tails = nodes[source].split(nodes[0].shape[1] // partial, dim=1)
                 term_BCHW = self.edges[edge](head_BCHW, weights_EO[edge])
                 if extra_skip_E is not None:
                     term_BCHW = term_BCHW + extra_skip_E[edge] * head_BCHW
@@ -58,4 +63,14 @@ class ReferenceCell(nn.Module):
                 terms.append(F.channel_shuffle(term_BCHW, partial))
                 edge += 1
             nodes.append(sum(terms))  # type: ignore[arg-type]
-        return nodes[-1]
+        return output_of(self.cell, nodes[self.cell.inputs :])
+
+
+def output_of(cell: Cell, nodes: Sequence[Tensor]) -> Tensor:
+    """What a cell gives: of the values of its nodes, the inputs left out."""
+    match cell.output:
+        case "sum":
+            return sum(nodes)  # type: ignore[return-value]
+        case "concat":
+            return torch.cat(list(nodes), dim=1)
+    return nodes[-1]

@@ -6,26 +6,27 @@ Shape suffixes: L cells, E edges, O operations, B batch, C channels, H height, W
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from supernet.cell import SearchCell, StackedConvBN
+from supernet.cell import SearchCell
 from supernet.discrete_network import DiscreteNetwork
-from supernet.genotype import Genotype
 from supernet.norm import held_statistics, norm_factory
 from supernet.relaxations.base import EdgeWeights
-from supernet.search_space import SearchSpace
 from supernet.skeleton import Skeleton
+from supernet.spaces.base import Genotype, Space
+from supernet.stacked import StackedConvBN
 
 
 class SuperNet(Skeleton):
     """All cells of a space in one network; edge weights come from outside, so it owns no architecture parameters.
 
     Args:
-        space: the cells that can be discovered.
+        space: what can be discovered: one kind of cell with one input, whose last node is the output.
         channels: channels C of the first stage; the stages have C, 2C and 4C.
         cells: cells a stage, 3 * cells in all (NAS-Bench-201's networks have 5).
         num_classes: outputs K.
@@ -39,7 +40,7 @@ class SuperNet(Skeleton):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: Space,
         channels: int = 16,
         cells: int = 5,
         num_classes: int = 10,
@@ -48,21 +49,17 @@ class SuperNet(Skeleton):
         generator: torch.Generator | None = None,
     ) -> None:
         inner = norm_factory(batch_norm, affine=False)
+        (cell,) = space.cells.values()
         with torch.random.fork_rng(devices=[], enabled=generator is not None):
             if generator is not None:  # operations from outside draw their initial weights from torch's generator
                 torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             super().__init__(
-                lambda width: SearchCell(space, width, inner), channels, cells, num_classes, in_channels, batch_norm
+                lambda width: SearchCell(cell, width, inner), channels, cells, num_classes, in_channels, batch_norm
             )
         self.space = space
         self.recompute = False  # keep only the cells' inputs for the backward pass, and run the cells again in it
         self.init_weights(generator)
         self.to(memory_format=torch.channels_last)  # the layout of fast convolutions, and of the search cell
-
-    @property
-    def architecture_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the architecture parameters that this supernet needs."""
-        return {"alpha_EO": (len(self.space.edges), len(self.space.operations))}
 
     def init_weights(self, generator: torch.Generator | None) -> None:
         """He initialisation over the fan out of one edge, N(0, 0.01^2) for the classifier (NAS-Bench-201's)."""
@@ -103,6 +100,16 @@ class SuperNet(Skeleton):
 
         return self.run(x_BCHW, run_cell)
 
+    def resting(self, paths: Sequence[EdgeWeights]) -> list[tuple[nn.Parameter, Tensor]]:
+        """Rows of parameters that none of these passes computes although it computes others of the same tensor.
+
+        Their gradient is zero, not missing, so an optimizer with momentum or weight decay would move them.
+        """
+        if any(all(map(all, path.active_EO)) for path in paths):
+            return []
+        cells = [layer for layer in self.layers if isinstance(layer, SearchCell)]
+        return [pair for cell in cells for pair in cell.resting(paths)]
+
     def inherit(self, genotype: Genotype) -> DiscreteNetwork:
         """The network of one cell with a copy of this supernet's weights.
 
@@ -124,9 +131,9 @@ class SuperNet(Skeleton):
             if not isinstance(mine, SearchCell):
                 theirs.load_state_dict(mine.state_dict())
                 continue
-            for edge, name in enumerate(genotype.operations):
+            for edge, (_, _, name) in enumerate(genotype.connections):
                 operation = theirs.edges[edge]  # type: ignore[index, union-attr]
-                mine.copy_to(operation, edge, self.space.operations.index(name))  # type: ignore[arg-type]
+                mine.copy_to(operation, edge, mine.cell.candidates.index(name))  # type: ignore[arg-type]
         network.stem.load_state_dict(self.stem.state_dict())
         network.last_norm.load_state_dict(self.last_norm.state_dict())
         network.classifier.load_state_dict(self.classifier.state_dict())

@@ -1,7 +1,8 @@
 """The candidate operations of NAS-Bench-201 by name, and the place where others are added.
 
-An operation maps (B, C, H, W) to (B, C, H, W). Its builder takes the number of channels and a function that
-makes a batch normalisation, so that the supernet, the reference and the final network share one definition.
+An operation maps (B, C, H, W) to (B, C, H / stride, W / stride), rounded up. Its builder takes the number of channels,
+the stride and a function that makes a batch normalisation, so that the supernet, the reference and the final network
+share one definition.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -11,25 +12,32 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supernet.norm import NormFactory
 
-Builder = Callable[[int, NormFactory], nn.Module]
+Builder = Callable[[int, int, NormFactory], nn.Module]
 
 
 class Zero(nn.Module):
-    """No connection: zeros of the input's shape."""
+    """No connection: zeros."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        if self.stride > 1:
+            x_BCHW = x_BCHW[:, :, :: self.stride, :: self.stride]
         return torch.zeros_like(x_BCHW)
 
 
 class ReLUConvBN(nn.Sequential):
     """ReLU, a k x k convolution without bias, batch normalisation."""
 
-    def __init__(self, channels: int, kernel_size: int, norm: NormFactory) -> None:
-        convolution = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
+    def __init__(self, channels: int, kernel_size: int, norm: NormFactory, stride: int = 1) -> None:
+        convolution = nn.Conv2d(channels, channels, kernel_size, stride, kernel_size // 2, bias=False)
         super().__init__(nn.ReLU(), convolution, norm(channels))
         self.kernel_size = kernel_size
 
@@ -45,21 +53,41 @@ class ReLUConvBN(nn.Sequential):
 
 
 class AvgPool3x3(nn.AvgPool2d):
-    """3x3 mean, stride 1; padding is not counted, neither ReLU nor normalisation."""
+    """3x3 mean; padding is not counted, neither ReLU nor normalisation."""
 
-    def __init__(self) -> None:
-        super().__init__(3, stride=1, padding=1, count_include_pad=False)
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__(3, stride=stride, padding=1, count_include_pad=False)
+
+
+class FactorizedReduce(nn.Module):
+    """A skip connection of stride 2: ReLU, two 1x1 convolutions on pixels that are one apart, each with half of the
+    channels, batch normalisation (DARTS, Liu et al. 2019, arXiv:1806.09055, section 3.1)."""
+
+    def __init__(self, channels: int, norm: NormFactory) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(channels, channels - channels // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(channels, channels // 2, 1, stride=2, bias=False)
+        self.norm = norm(channels)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = x_BCHW.relu()
+        shifted_BCHW = F.pad(x_BCHW, (0, 1, 0, 1))[:, :, 1:, 1:]  # odd sizes: a last row and column of zeros
+        return self.norm(torch.cat([self.even(x_BCHW), self.odd(shifted_BCHW)], dim=1))
+
+
+def _skip(channels: int, stride: int, norm: NormFactory) -> nn.Module:
+    if stride > 2:
+        raise ValueError(f"stride: got {stride}; skip_connect has 1 and 2")
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, norm)
 
 
 OPERATIONS: dict[str, Builder] = {
-    "none": lambda channels, norm: Zero(),
-    "skip_connect": lambda channels, norm: nn.Identity(),
-    "nor_conv_1x1": lambda channels, norm: ReLUConvBN(channels, 1, norm),
-    "nor_conv_3x3": lambda channels, norm: ReLUConvBN(channels, 3, norm),
-    "avg_pool_3x3": lambda channels, norm: AvgPool3x3(),
+    "none": lambda channels, stride, norm: Zero(stride),
+    "skip_connect": _skip,
+    "nor_conv_1x1": lambda channels, stride, norm: ReLUConvBN(channels, 1, norm, stride),
+    "nor_conv_3x3": lambda channels, stride, norm: ReLUConvBN(channels, 3, norm, stride),
+    "avg_pool_3x3": lambda channels, stride, norm: AvgPool3x3(stride),
 }
-
-BUILT_IN = frozenset(OPERATIONS)
 
 
 def register_operation(name: str, build: Builder) -> None:
@@ -69,7 +97,7 @@ def register_operation(name: str, build: Builder) -> None:
 
     Args:
         name: what cell strings will call it; without '|', '~' and '+'.
-        build: (channels, norm) to a module that keeps the shape (B, C, H, W); `norm(channels)` makes a batch
+        build: (channels, stride, norm) to a module that keeps the channels; `norm(channels)` makes a batch
             normalisation of the kind the surrounding network uses.
 
     Raises:
@@ -80,7 +108,7 @@ def register_operation(name: str, build: Builder) -> None:
     OPERATIONS[name] = build
 
 
-def build_operation(name: str, channels: int, norm: NormFactory) -> nn.Module:
+def build_operation(name: str, channels: int, stride: int, norm: NormFactory) -> nn.Module:
     """The module of one operation.
 
     Raises:
@@ -91,4 +119,4 @@ def build_operation(name: str, channels: int, norm: NormFactory) -> nn.Module:
             f"unknown operation {name!r}; known are {', '.join(OPERATIONS)}; "
             "add others with supernet.operations.register_operation"
         )
-    return OPERATIONS[name](channels, norm)
+    return OPERATIONS[name](channels, stride, norm)

@@ -14,6 +14,7 @@ from supernet.cell import SearchCell
 from supernet.native import native_passes
 
 ROOT = Path(__file__).resolve().parent.parent
+ENTRY = "import sys; from darts.cli import main; sys.exit(main())"  # what the installed command runs
 
 # Test tensors are tiny: one thread is as fast, and several test processes at once do not wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -65,15 +66,20 @@ def table_rows(table_path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.fixture(scope="session")
+def console() -> list[str]:
+    """What the command line of the real command begins with."""
+    return [sys.executable, "-c", ENTRY]
+
+
 @pytest.fixture
-def darts(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def darts(console: list[str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the real command in a process of its own, from an empty folder."""
 
     def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
         settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "stdin": subprocess.DEVNULL}
         if "input" in options:
             settings.pop("stdin")
-        command = [sys.executable, "-c", "from darts.cli import console; console()", *map(str, words)]
-        return subprocess.run(command, check=False, **{**settings, **options})  # type: ignore[call-overload]
+        return subprocess.run([*console, *map(str, words)], check=False, **{**settings, **options})  # type: ignore[call-overload]
 
     return run

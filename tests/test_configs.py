@@ -11,10 +11,10 @@ import pytest
 import yaml
 from hydra.utils import get_class
 
-from darts.build import build_search
-from darts.config import compose_config
-from darts.datasets.base import Dataset
-from darts.parts import build_oracle, build_part
+from darts.command.config import compose_config
+from darts.run.parts import build_one, build_part
+from darts.search.build import build_search
+from darts.tasks.datasets.base import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -48,10 +48,10 @@ DARTS: dict[str, Any] = {
 }
 PUBLISHED: dict[str, dict[str, Any]] = {
     "darts_v1": DARTS
-    | {"arch_step._target_": "darts.arch_steps.first_order.FirstOrder", "weight_step.grad_clip": None},
+    | {"arch_step._target_": "darts.search.arch_steps.first_order.FirstOrder", "weight_step.grad_clip": None},
     "darts_v2": DARTS
     | {
-        "arch_step._target_": "darts.arch_steps.unrolled.Unrolled",
+        "arch_step._target_": "darts.search.arch_steps.unrolled.Unrolled",
         "arch_step.radius": 1e-2,
         "arch_step.exact_nesterov": False,
         "weight_step.grad_clip": 5,
@@ -107,7 +107,7 @@ def test_the_globs_see_the_files() -> None:
     assert {"search", "derive", "query"} <= {file.stem for file in PRIMARY}
     groups = {label(file).split("/")[0] for file in CHOICES}
     assert {"arch_step", "weight_step", "relaxation", "dataset", "discretizer", "method", "monitor"} <= groups
-    assert {"oracle", "regularizer", "space"} <= groups
+    assert {"oracle", "regularizer", "space", "task"} <= groups
 
 
 @pytest.mark.parametrize("file", PRIMARY, ids=label)
@@ -117,7 +117,7 @@ def test_every_command_composes_with_its_defaults(file: Path) -> None:
     settings = compose_config(file.stem, [])
     assert settings["plugins"] == []
     if file.stem == "search":
-        assert build_search(settings, None).state.task.dataset.name == "digits"
+        assert build_search(settings, None).state.task.name == "digits"
 
 
 @pytest.mark.parametrize("file", CHOICES, ids=label)
@@ -127,7 +127,7 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
     own = settings.get(group) or {}
     part = own if "_target_" in own else own.get(name, {})
     if group == "oracle":
-        assert type(build_oracle(settings["oracle"])) is get_class(part["_target_"])
+        assert type(build_one(settings, "oracle")) is get_class(part["_target_"])
     elif group == "dataset":
         assert isinstance(build_part(part, group), Dataset)
     elif group in ("baseline", "evaluator", "objective"):
@@ -139,12 +139,14 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
             assert type(build_part(composed_run["baseline"], "baseline")).__name__
     else:
         search = build_search(settings, None)
-        assert search.state.network.space.size > 1
-        if "_target_" in part:
+        assert search.state.space.size > 1
+        if group == "task":
+            assert type(search.state.task) is get_class(part["_target_"])
+        elif "_target_" in part:
             built = build_part(part, group)
             assert type(built) is get_class(part["_target_"])
     bases = [base.__module__.rsplit(".", 1)[-1] for base in get_class(part["_target_"]).__mro__] if part else ["base"]
-    assert group == "space" or "base" in bases, "a part derives from the ABC in its folder's base.py"
+    assert "base" in bases, "a part derives from the ABC in its folder's base.py"
 
 
 @pytest.mark.parametrize("file", [*PRIMARY, *CHOICES], ids=label)

@@ -20,13 +20,13 @@ from pathlib import Path
 checkout, target = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path = [str(target)] + [path for path in sys.path if path and Path(path) != checkout]
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
-import darts, darts.paths, supernet
+import darts, darts.run.files, supernet
 for module in (darts, supernet):
     assert target in Path(module.__file__).parents, module.__file__
-assert target in darts.paths.config_dir().parents, darts.paths.config_dir()
-from darts.cli import console
+assert target in darts.run.files.config_dir().parents, darts.run.files.config_dir()
+from darts.cli import main
 sys.argv = ["darts", *sys.argv[3:]]
-console()
+sys.exit(main())
 """
 
 
@@ -56,14 +56,16 @@ def test_the_wheel_carries_both_packages_the_configs_and_nothing_else(wheel: Pat
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
         entries = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     for package in ("darts", "supernet"):
-        assert {file.relative_to(ROOT).as_posix() for file in (ROOT / package).rglob("*.py")} <= names
+        files = {file for file in (ROOT / package).rglob("*") if file.is_file() and file.suffix != ".pyc"}
+        assert {file.relative_to(ROOT).as_posix() for file in files} <= names
+    assert {"darts/report/page.html", "darts/report/page.css", "darts/report/page.js"} <= names
     configs = {file.relative_to(ROOT).as_posix() for file in (ROOT / "configs").rglob("*.yaml")}
     assert {name for name in names if name.endswith(".yaml")} == {f"darts/{name}" for name in configs}
     assert {name.split("/")[0].split("-")[0] for name in names} == {"darts", "supernet", "darts_supernet"}
     assert not [name for name in names if "test" in name or name.endswith(".pyc")]
     assert any(name.endswith("LICENSE") for name in names)
     assert "Name: darts-supernet\n" in metadata
-    assert "darts = darts.cli:console" in entries
+    assert "darts = darts.cli:main" in entries
 
 
 @pytest.mark.parametrize("place", ["/", None])

@@ -11,9 +11,10 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from darts.errors import UserError
-from darts.oracle.base import Column, Oracle, Table, arranged
+from darts.oracle.base import BENCHMARK, Column, Oracle, Table, arranged
+from darts.run.errors import UserError
 from supernet.genotype import Genotype, edges_of
+from supernet.spaces.base import Space
 
 NAME = "analog-cifar10"
 HINT = "pip install analog-nasbench"
@@ -52,7 +53,9 @@ class AnalogOracle(Oracle):
         if self.path is None:
             raise UserError(f"oracle: the analog table is not installed; {HINT}, or give oracle=csv oracle.path=FILE")
 
-    def load(self) -> Table:
+    def load(self, space: Space) -> Table | None:
+        if space != BENCHMARK:
+            return None
         self.check()
         assert self.path is not None
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from darts.oracle.analog import HINT, AnalogOracle, find_data
 from darts.oracle.base import Oracle, Table
 from darts.oracle.csv import CsvOracle
+from supernet.spaces.base import Space
 
 
 class AutoOracle(Oracle):
@@ -25,8 +26,8 @@ class AutoOracle(Oracle):
         if self.chosen is not None:
             self.chosen.check()
 
-    def load(self) -> Table | None:
-        return None if self.chosen is None else self.chosen.load()
+    def load(self, space: Space) -> Table | None:
+        return None if self.chosen is None else self.chosen.load(space)
 
     def notice(self) -> str | None:
         if self.chosen is not None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from supernet.genotype import Genotype
-from supernet.search_space import SearchSpace
+from supernet.spaces.base import Genotype, Space
+from supernet.spaces.cells import CellSpace
 
 DATASETS = ("cifar10", "cifar100", "imagenet16-120")
 SPLITS = ("valid", "test")
@@ -60,26 +60,31 @@ class Column:
         return f"{self.dataset}/{self.split}/{'?' if self.epochs is None else self.epochs}"
 
 
+BENCHMARK = CellSpace()
+"""NAS-Bench-201, of which published tables are."""
+
+
 class Table:
-    """Accuracies (%) of every cell of the NAS-Bench-201 space, by column, in memory as arrays.
+    """Accuracies (%) of every cell of a space, by column, in memory as arrays.
 
     Args:
         name: the table's name; stands beside every value that leaves it.
-        columns: column to 15,625 accuracies, in order of the computed index of `SearchSpace`.
+        columns: column to an accuracy a cell, in order of the space's index.
         benchmark_index: the benchmark's own number of each cell, in the same order, if the table knows it.
+        space: of the cells; its size is known.
 
     Raises:
         ValueError: an array of another length, or without a single number.
     """
-
-    space = SearchSpace()
 
     def __init__(
         self,
         name: str,
         columns: Mapping[Column, NDArray[np.float64]],
         benchmark_index: NDArray[np.int64] | None = None,
+        space: Space = BENCHMARK,
     ) -> None:
+        self.space = space
         for column, values in columns.items():
             if values.shape != (self.space.size,) or not np.isfinite(values).all():
                 raise ValueError(f"table {name}: column {column} must hold {self.space.size} numbers")
@@ -88,6 +93,9 @@ class Table:
         self.name, self.columns = name, dict(columns)
         self._benchmark_index = benchmark_index
         self._sorted: dict[Column, NDArray[np.float64]] = {}
+
+    def __len__(self) -> int:
+        return self.space.size or 0
 
     def check(self, name: str, column: Column) -> None:
         """Refuse a column, given as option `name`, that the table does not have.
@@ -160,8 +168,8 @@ class Oracle(ABC):
         """
 
     @abstractmethod
-    def load(self) -> Table | None:
-        """Read the table; None if there is none, which is no error.
+    def load(self, space: Space) -> Table | None:
+        """Read the table of a space; None if there is none, which is no error.
 
         Raises:
             UserError: it is not there or not what it should be.
@@ -172,24 +180,26 @@ class Oracle(ABC):
         return None
 
 
-def arranged(cells: Iterable[str], values: Mapping[str, Iterable[float]]) -> dict[str, NDArray[np.float64]]:
+def arranged(
+    cells: Iterable[str], values: Mapping[str, Iterable[float]], space: Space = BENCHMARK
+) -> dict[str, NDArray[np.float64]]:
     """Columns given cell by cell in any order, brought into the order of the computed index.
 
     Raises:
         ValueError: a cell that is none, one that is missing or there twice.
     """
-    space = Table.space
+    count = space.size or 0
     known = {str(genotype): position for position, genotype in enumerate(space)}
     positions = [known[cell] if cell in known else space.index(space.parse(cell)) for cell in cells]
     order = np.asarray(positions, dtype=np.int64)
-    counts = np.bincount(order, minlength=space.size)
+    counts = np.bincount(order, minlength=count)
     if (counts != 1).any():
         place = int(np.flatnonzero(counts != 1)[0])
         what = "is missing" if counts[place] == 0 else f"is there {counts[place]} times"
-        raise ValueError(f"it needs each of the {space.size} cells once; {space.genotype(place)} {what}")
+        raise ValueError(f"it needs each of the {count} cells once; {space.genotype(place)} {what}")
     arranged_values = {}
     for name, column in values.items():
-        array = np.empty(space.size)
+        array = np.empty(count)
         array[order] = np.fromiter(column, dtype=np.float64, count=len(order))
         arranged_values[name] = array
     return arranged_values

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from darts.errors import UserError
 from darts.oracle.base import DATASETS, SPLITS, Column, Oracle, Table, arranged
+from darts.run.errors import UserError
+from supernet.spaces.base import Space
 
 HEADER = re.compile(rf"({'|'.join(DATASETS)})_({'|'.join(SPLITS)})_(\d+)")
 
 
 class CsvOracle(Oracle):
-    """Reads one line a cell, 15,625 lines in any order.
+    """Reads one line for every cell of the space, in any order.
 
     The columns `cell` and at least one accuracy (%) are needed; `index` is the benchmark's own number. Other
     columns are left alone.
@@ -35,7 +36,9 @@ class CsvOracle(Oracle):
         if not self.path.is_file():
             raise UserError(f"oracle.path: there is no file {self.path}; give a CSV table, or leave out oracle.path")
 
-    def load(self) -> Table:
+    def load(self, space: Space) -> Table | None:
+        if space.size is None:
+            return None
         self.check()
         try:
             with self.path.open(newline="", encoding="utf-8") as stream:
@@ -52,11 +55,11 @@ class CsvOracle(Oracle):
             by_name = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else dict.fromkeys(header, ())
             wanted = [*accuracies, *(["index"] if "index" in header else [])]
             numbers = {name: map(float, by_name[name]) for name in wanted}
-            values = arranged(by_name["cell"], numbers)
+            values = arranged(by_name["cell"], numbers, space)
             index = values.pop("index", None)
             columns = {accuracies[name]: array for name, array in values.items()}
-            return Table(self.name, columns, None if index is None else index.astype(np.int64))
+            return Table(self.name, columns, None if index is None else index.astype(np.int64), space)
         except (ValueError, OSError, csv.Error) as error:
             raise UserError(
-                f"oracle.path: {self.path} is no table of the NAS-Bench-201 space: {error}; give an intact file"
+                f"oracle.path: {self.path} is no table of this space: {error}; give an intact file, or another space="
             ) from None

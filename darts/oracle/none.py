@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from darts.oracle.base import Oracle
+from supernet.spaces.base import Space
 
 
 class NoOracle(Oracle):
@@ -11,5 +12,5 @@ class NoOracle(Oracle):
     def check(self) -> None:
         return None
 
-    def load(self) -> None:
+    def load(self, space: Space) -> None:
         return None

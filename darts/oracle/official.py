@@ -21,8 +21,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from darts.errors import UserError
-from darts.oracle.base import Column, Table, arranged
+from darts.oracle.base import BENCHMARK, Column, Table, arranged
+from darts.run.errors import UserError
 
 Progress = Callable[[int, int], None]
 
@@ -133,7 +133,7 @@ def read_official(path: Path, progress: Progress = lambda done, total: None) -> 
     numbers: list[int] = []
     columns = [Column(*key, epochs) for key in SOURCES for epochs in SCHEDULES]
     values: dict[str, list[float]] = {str(column): [] for column in columns}
-    total = Table.space.size
+    total = BENCHMARK.size
 
     def take(record: dict[str, Any]) -> None:
         for column in columns:

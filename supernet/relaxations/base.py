@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 Parameters = Mapping[str, Tensor]
+HALVES = ("weights", "architecture", "evaluation")
+"""Who asks for edge weights: either half-step, or whoever evaluates the supernet or derives a genotype."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class EdgeWeights:
         if len(self.active_EO) != shape[0] or any(len(row) != shape[1] for row in self.active_EO):
             raise ValueError(f"active_EO: got {len(self.active_EO)} edges; give one mark for each of {shape} weights")
 
+    @property
+    def mean_EO(self) -> Tensor:
+        """Weights (E, O), the mean over cells if each has its own: what figures show and discretizers read."""
+        return self.weights if self.weights.dim() == 2 else self.weights.mean(dim=0)
+
     @classmethod
     def dense(cls, weights: Tensor) -> EdgeWeights:
         """Every operation active."""
@@ -62,6 +69,14 @@ class EdgeWeights:
             raise ValueError(f"choice: got {choice_E}; give operations from 0 to {num_operations - 1}")
         rows = tuple(tuple(position == choice for position in range(num_operations)) for choice in choice_E)
         return cls(torch.tensor(rows, dtype=dtype or torch.get_default_dtype()), rows)
+
+    def allowed(self, allowed_EO: tuple[tuple[bool, ...], ...]) -> EdgeWeights:
+        """Those of them that are still allowed."""
+        marks = tuple(
+            tuple(active and may for active, may in zip(row, own, strict=True))
+            for row, own in zip(self.active_EO, allowed_EO, strict=True)
+        )
+        return replace(self, active_EO=marks)
 
     def of_cell(self, cell: int) -> EdgeWeights:
         """Those of one cell: (E, O), and (E)."""
@@ -86,11 +101,20 @@ class EdgeWeights:
         )
 
 
+def opened(params: Parameters, allowed_EO: Sequence[Sequence[bool]] | None) -> Parameters:
+    """Architecture parameters with minus infinity for operations that are not allowed; None allows all."""
+    if allowed_EO is None:
+        return params
+    closed_EO = ~torch.tensor(allowed_EO)
+    return {**params, "alpha_EO": params["alpha_EO"].masked_fill(closed_EO, -math.inf)}
+
+
 class Relaxation(ABC):
     """From architecture parameters to edge weights; stateless, so a checkpoint need not know it.
 
     The engine calls `init_params` once at the start, the relaxation itself once a half-step, and `expected`
-    whenever the supernet is evaluated or a cell is derived.
+    whenever the supernet is evaluated or a genotype is derived. Parameters of operations that are not allowed any
+    more are minus infinity.
     """
 
     def __init__(self, init_scale: float = 1e-3) -> None:
@@ -102,21 +126,27 @@ class Relaxation(ABC):
         """New architecture parameters on the CPU, init_scale * N(0, 1); a method may add tensors of its own.
 
         Args:
-            shapes: name to shape, as the supernet asks for them; ``alpha_EO`` always.
+            shapes: name to shape, as the space asks for them; ``alpha_EO`` always.
             generator: the source of randomness.
         """
         return {name: self.init_scale * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
+    def paths(self, half: str) -> int:
+        """How many elements a call returns; each is a pass of the batch, and budgets count them all."""
+        return 1
+
     @abstractmethod
-    def __call__(self, params: Parameters, progress: float, generator: torch.Generator) -> list[EdgeWeights]:
+    def __call__(self, params: Parameters, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
         """Edge weights for one half-step: one element as a rule, several where gradients of paths are summed.
 
         Args:
             params: the architecture parameters, on the CPU.
             progress: share of the search that is done, in [0, 1]; drives schedules such as temperatures.
             generator: the source of randomness for sampling methods.
+            half: ``weights`` or ``architecture``, the half-step that asks.
         """
 
     @abstractmethod
-    def expected(self, params: Parameters) -> Tensor:
-        """Weights (E, O) without sampling: what evaluation uses, figures show and discretizers read."""
+    def expected(self, params: Parameters, progress: float) -> EdgeWeights:
+        """What is evaluated and derived from, without sampling, with all that passes have beside the weights: extra
+        skips, partial channels, weights a cell."""

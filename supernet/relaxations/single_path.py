@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
 
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 
@@ -14,10 +15,16 @@ class SinglePath(Relaxation):
     For a search whose phases train weights alone; `darts baseline evaluator=supernet` then looks for the cell.
     """
 
-    def __call__(self, params: Parameters, progress: float, generator: torch.Generator) -> list[EdgeWeights]:
-        num_edges, num_operations = params["alpha_EO"].shape
-        choice_E = torch.randint(num_operations, (num_edges,), generator=generator)
-        return [EdgeWeights.one_hot(choice_E.tolist(), num_operations, params["alpha_EO"].dtype)]
+    def __call__(self, params: Parameters, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
+        alpha_EO = params["alpha_EO"]
+        num_edges, num_operations = alpha_EO.shape
+        allowed_EO = alpha_EO > -math.inf
+        if allowed_EO.all():
+            choice_E = torch.randint(num_operations, (num_edges,), generator=generator)
+        else:
+            choice_E = torch.multinomial(allowed_EO.to(alpha_EO.dtype), 1, generator=generator)[:, 0]
+        return [EdgeWeights.one_hot(choice_E.tolist(), num_operations, alpha_EO.dtype)]
 
-    def expected(self, params: Parameters) -> Tensor:
-        return torch.full_like(params["alpha_EO"], 1 / params["alpha_EO"].shape[-1])
+    def expected(self, params: Parameters, progress: float) -> EdgeWeights:
+        allowed_EO = (params["alpha_EO"] > -math.inf).to(params["alpha_EO"].dtype)
+        return EdgeWeights.dense(allowed_EO / allowed_EO.sum(dim=-1, keepdim=True))

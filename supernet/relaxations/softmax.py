@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 
@@ -27,10 +26,10 @@ class Softmax(Relaxation):
             raise ValueError(f"temperature: got {temperature}; give a number above 0")
         self.temperature = temperature
 
-    def __call__(self, params: Parameters, progress: float, generator: torch.Generator) -> list[EdgeWeights]:
-        return [EdgeWeights.dense(self.expected(params))]
+    def __call__(self, params: Parameters, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
+        return [self.expected(params, progress)]
 
-    def expected(self, params: Parameters) -> Tensor:
+    def expected(self, params: Parameters, progress: float) -> EdgeWeights:
         alpha_EO = params["alpha_EO"]
         shifted_EO = alpha_EO - alpha_EO.detach().amax(dim=-1, keepdim=True)  # before dividing, which may overflow
-        return torch.softmax(shifted_EO / self.temperature, dim=-1)
+        return EdgeWeights.dense(torch.softmax(shifted_EO / self.temperature, dim=-1))

@@ -15,9 +15,9 @@ from supernet.cost import Cost, NetworkSize, count, edge_costs, expected_flops, 
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.operations import register_operation
-from supernet.search_space import NAS_BENCH_201, SearchSpace
+from supernet.spaces.cells import NAS_BENCH_201, CellSpace
 
-SPACE = SearchSpace()
+SPACE = CellSpace()
 BENCHMARK = NetworkSize()
 ODD = NetworkSize(channels=3, cells=2, num_classes=7, in_channels=2, image_size=9)
 Counter = Callable[[nn.Module, NetworkSize], int]
@@ -117,7 +117,7 @@ def test_flops_equal_fvcores_at_an_odd_size(fvcore_count: Counter) -> None:
 
 @pytest.mark.parametrize("num_nodes", [2, 3, 5])
 def test_costs_of_other_node_counts(num_nodes: int, fvcore_count: Counter) -> None:
-    genotype = SearchSpace(num_nodes, ["nor_conv_1x1", "nor_conv_3x3", "none"]).sample(random.Random(num_nodes))
+    genotype = CellSpace(num_nodes, ["nor_conv_1x1", "nor_conv_3x3", "none"]).sample(random.Random(num_nodes))
     network = built(genotype, ODD)
     assert genotype_cost(genotype, ODD) == Cost(trainable(network), fvcore_count(network, ODD))
 
@@ -176,7 +176,7 @@ def test_a_registered_operation_is_counted_from_its_module(registry: None, fvcor
     """Depthwise 3x3 with bias, 1x1, norm: 9 C + C + C^2 + 2 C parameters, 9 C + C^2 multiply-adds a pixel."""
     register_operation(
         "separable_of_test_cost",
-        lambda channels, norm: nn.Sequential(
+        lambda channels, stride, norm: nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
             nn.Conv2d(channels, channels, 1, bias=False),
             norm(channels),
@@ -200,7 +200,7 @@ class ChannelMixer(nn.Module):
 
 
 def test_a_linear_layer_inside_an_operation_counts_at_every_pixel(registry: None, fvcore_count: Counter) -> None:
-    register_operation("mixer_of_test_cost", lambda channels, norm: ChannelMixer(channels))
+    register_operation("mixer_of_test_cost", lambda channels, stride, norm: ChannelMixer(channels))
     assert operation_cost("mixer_of_test_cost", 6, 4) == Cost(36 + 6, 16 * 36)
     genotype = Genotype(("mixer_of_test_cost", "none", "none"))
     assert genotype_cost(genotype, ODD).flops == fvcore_count(built(genotype, ODD), ODD)

@@ -20,7 +20,7 @@ from supernet.mixed_op import ReferenceCell
 from supernet.network import SuperNet
 from supernet.norm import norm_factory
 from supernet.relaxations.base import EdgeWeights
-from supernet.search_space import SearchSpace
+from supernet.spaces.cells import CellSpace
 
 pytestmark = pytest.mark.usefixtures("fast_forms")
 
@@ -36,12 +36,12 @@ def drawn(*shape: int, seed: int = 1, dtype: torch.dtype | None = None) -> Tenso
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype or torch.get_default_dtype())
 
 
-def dense(space: SearchSpace) -> tuple[tuple[bool, ...], ...]:
+def dense(space: CellSpace) -> tuple[tuple[bool, ...], ...]:
     return ((True,) * len(space.operations),) * len(space.edges)
 
 
-def cell_of(space: SearchSpace, channels: int, mode: str = "batch") -> SearchCell:
-    cell = SearchCell(space, channels, norm_factory(mode, affine=False))
+def cell_of(space: CellSpace, channels: int, mode: str = "batch") -> SearchCell:
+    cell = SearchCell(space.cells["cell"], channels, norm_factory(mode, affine=False))
     for place, parameter in enumerate(cell.parameters()):
         parameter.data = 0.5 * drawn(*parameter.shape, seed=place)
     return cell
@@ -58,7 +58,7 @@ def gradients(out: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 3), (7, 5)])
 @pytest.mark.parametrize("batch", [2, 3])
 def test_every_size_equals_the_reference(channels: int, size: tuple[int, int], batch: int) -> None:
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, channels)
     x, weights = drawn(batch, channels, *size).requires_grad_(), drawn(6, 5).requires_grad_()
     out, expected = cell(x, weights, dense(space)), cell.reference()(x, weights)
@@ -68,7 +68,7 @@ def test_every_size_equals_the_reference(channels: int, size: tuple[int, int], b
 
 
 def test_float32_stays_near_float64() -> None:
-    space = SearchSpace()
+    space = CellSpace()
     exact = cell_of(space, 8)
     single = copy.deepcopy(exact).float()
     x, weights = drawn(16, 8, 9, 9), drawn(6, 5).softmax(dim=1)
@@ -82,7 +82,7 @@ def test_float32_stays_near_float64() -> None:
 
 
 def test_one_value_a_channel_is_refused_as_batch_normalisation_does() -> None:
-    space = SearchSpace()
+    space = CellSpace()
     with pytest.raises(ValueError, match="more than one value"):
         cell_of(space, 2)(drawn(1, 2, 1, 1), drawn(6, 5), dense(space))
 
@@ -121,7 +121,7 @@ def test_a_constant_image_has_variance_zero() -> None:
 
 def test_gradients_can_be_differentiated_again() -> None:
     """Finite differences of the gradient, through the whole cell; inputs away from the kinks of ReLU."""
-    space = SearchSpace(3)
+    space = CellSpace(3)
     cell = cell_of(space, 2)
     x = (drawn(2, 2, 2, 3) + 0.3 * drawn(2, 2, 2, 3).sign()).requires_grad_()
     weights = drawn(3, 5).requires_grad_()
@@ -136,7 +136,7 @@ def test_gradients_can_be_differentiated_again() -> None:
 
 
 def test_a_hessian_is_that_of_the_reference() -> None:
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, 2)
     reference = cell.reference()
     x, weights = drawn(2, 2, 3, 3), drawn(6, 5)
@@ -153,7 +153,7 @@ def test_a_hessian_is_that_of_the_reference() -> None:
 def test_no_gradient_that_nobody_uses_is_computed() -> None:
     """Counted by torch: an architecture step needs no gradient of a weight, nor of the first cell's input; a weight
     step needs both of every convolution, but of the stem no input's."""
-    space = SearchSpace(4, ["none", "skip_connect", "nor_conv_3x3"])  # pooling is a convolution to the counter
+    space = CellSpace(4, ["none", "skip_connect", "nor_conv_3x3"])  # pooling is a convolution to the counter
     network = SuperNet(space, channels=2, cells=1, num_classes=3)
     images, pixels = drawn(2, 3, 8, 8), 2 * 8 * 8
     stem, edge = 2 * pixels * 9 * 3 * 2, 2 * pixels * 9 * 2 * 2  # two a multiply-add
@@ -179,7 +179,7 @@ def test_no_gradient_that_nobody_uses_is_computed() -> None:
 
 def test_inactive_parts_of_the_arguments_are_never_read() -> None:
     """NaN where nothing is active does not reach a result."""
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, 2)
     active = [[False] * 5 for _ in range(6)]
     for edge, position in ((0, 3), (1, 1), (2, 4), (3, 2), (5, 3)):
@@ -200,7 +200,7 @@ def test_inactive_parts_of_the_arguments_are_never_read() -> None:
 def test_what_leads_nowhere_or_comes_from_nothing_is_not_computed() -> None:
     """Computed are 1<-0 and 3<-1, since node 2 has no way out; 3<-0, since nodes 1 and 2 have none; 3<-2, since
     nothing reaches node 1."""
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, 2)
     x, pixels = drawn(2, 2, 4, 4), 2 * 16
     for choices, convolutions in (((3, 0, 3, 0, 3, 0), 2), ((3, 0, 1, 3, 0, 0), 1), ((0, 1, 3, 0, 3, 3), 1)):
@@ -225,13 +225,13 @@ def test_what_leads_nowhere_or_comes_from_nothing_is_not_computed() -> None:
 def test_partial_channels_and_extra_skips_equal_the_reference(
     partial: int, extra: bool, bypassed: bool, sparse: bool
 ) -> None:
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, 8)
     active = torch.rand(6, 5, generator=torch.Generator().manual_seed(3)) < (0.4 if sparse else 2)
     x, weights = drawn(2, 8, 3, 5).requires_grad_(), drawn(6, 5).requires_grad_()
     skip = drawn(6, seed=2).requires_grad_() if extra else None
     bypass = drawn(6, seed=3).requires_grad_() if bypassed else None
-    reference = ReferenceCell(space, 8 // partial, norm_factory("batch", affine=False))
+    reference = ReferenceCell(space.cells["cell"], 8 // partial, norm_factory("batch", affine=False))
     for (edge, mixed), (_, whole) in zip(enumerate(reference.edges), enumerate(cell.reference().edges), strict=True):
         for position in (2, 3):
             kept = whole.candidates[position][1].weight[: 8 // partial, : 8 // partial]
@@ -246,7 +246,7 @@ def test_partial_channels_and_extra_skips_equal_the_reference(
 
 
 def test_running_statistics_of_partial_channels_are_those_rows_alone() -> None:
-    space = SearchSpace(2)
+    space = CellSpace(2)
     cell = cell_of(space, 4, "running")
     cell(drawn(4, 4, 3, 3), drawn(1, 5), dense(space), None, 2)
     for stack in cell.stacked.values():
@@ -255,14 +255,14 @@ def test_running_statistics_of_partial_channels_are_those_rows_alone() -> None:
 
 def test_partial_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="partial: got 3"):
-        cell_of(SearchSpace(), 4)(drawn(2, 4, 3, 3), drawn(6, 5), dense(SearchSpace()), None, 3)
+        cell_of(CellSpace(), 4)(drawn(2, 4, 3, 3), drawn(6, 5), dense(CellSpace()), None, 3)
 
 
 # --- Weights a cell, recomputation, memory
 
 
 def test_each_cell_gets_its_own_weights_and_extras() -> None:
-    space = SearchSpace(2, ["none", "skip_connect"])  # a cell is x times (weight + extra skip)
+    space = CellSpace(2, ["none", "skip_connect"])  # a cell is x times (weight + extra skip)
     network = SuperNet(space, channels=2, cells=2)
     weights, skip = drawn(6, 1, 2), drawn(6, 1, seed=2)
     seen: list[tuple[Tensor, Tensor]] = []
@@ -280,7 +280,7 @@ def test_each_cell_gets_its_own_weights_and_extras() -> None:
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    network = SuperNet(SearchSpace(2), channels=2, cells=1)
+    network = SuperNet(CellSpace(2), channels=2, cells=1)
     with pytest.raises(ValueError, match="got them for 2 cells; there are 3"):
         network(drawn(2, 3, 8, 8), EdgeWeights.dense(drawn(2, 1, 5)))
     with pytest.raises(ValueError, match="active_EO: got 2 edges"):
@@ -301,7 +301,7 @@ def test_bfloat16_pooling_has_no_bias() -> None:
 
 @pytest.mark.parametrize("mode", ["batch", "running"])
 def test_recomputation_changes_no_bit(mode: str) -> None:
-    space = SearchSpace()
+    space = CellSpace()
     network = SuperNet(space, channels=4, cells=2, batch_norm=mode).float()
     twin = copy.deepcopy(network)
     twin.recompute = True
@@ -320,7 +320,7 @@ def alive() -> int:
 
 
 def test_a_hundred_passes_leave_nothing_behind() -> None:
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, 2, "running")
     generator = torch.Generator().manual_seed(0)
 
@@ -345,7 +345,7 @@ def flat(terms: Sequence[Tensor]) -> Tensor:
 
 
 def test_autocast_computes_in_bfloat16_and_keeps_statistics_and_weights() -> None:
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, 8, "running").float()
     twin = copy.deepcopy(cell)
     x, weights = drawn(8, 8, 9, 9, dtype=torch.float32), drawn(6, 5, dtype=torch.float32).softmax(1)
@@ -368,7 +368,7 @@ def test_autocast_computes_in_bfloat16_and_keeps_statistics_and_weights() -> Non
 
 def test_where_backward_is_called_does_not_matter() -> None:
     """Under autocast or not: the sums of the backward pass are float32."""
-    space = SearchSpace()
+    space = CellSpace()
     cell = cell_of(space, 8).float()
     x, weights = drawn(8, 8, 9, 9, dtype=torch.float32), drawn(6, 5, dtype=torch.float32).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):

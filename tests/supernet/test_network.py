@@ -22,11 +22,11 @@ from supernet.network import SuperNet
 from supernet.norm import NormFactory, held_statistics
 from supernet.operations import register_operation
 from supernet.relaxations.base import EdgeWeights
-from supernet.search_space import NAS_BENCH_201, SearchSpace
+from supernet.spaces.cells import NAS_BENCH_201, CellSpace
 
 pytestmark = pytest.mark.usefixtures("fast_form")
 
-SPACE = SearchSpace()
+SPACE = CellSpace()
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def drawn(*shape: int, seed: int = 1) -> Tensor:
 
 
 def supernet(
-    space: SearchSpace = SPACE, mode: str = "batch", channels: int = 2, cells: int = 1, seed: int = 0
+    space: CellSpace = SPACE, mode: str = "batch", channels: int = 2, cells: int = 1, seed: int = 0
 ) -> SuperNet:
     """A small supernet whose every weight, scale, shift and statistic is drawn."""
     network = SuperNet(space, channels, cells, num_classes=4, in_channels=2, batch_norm=mode)
@@ -71,7 +71,7 @@ def draw_weights(network: nn.Module, seed: int) -> None:
             buffer.uniform_(0.5, 2.0, generator=generator)
 
 
-def one_hot(space: SearchSpace, genotype: Genotype) -> EdgeWeights:
+def one_hot(space: CellSpace, genotype: Genotype) -> EdgeWeights:
     return EdgeWeights.one_hot([space.operations.index(name) for name in genotype.operations], len(space.operations))
 
 
@@ -175,11 +175,11 @@ def test_parameters_of_a_supernet_by_hand() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == in_cells + stem + reductions + head
 
 
-@pytest.mark.parametrize("space", [SPACE, SearchSpace(3, ["none", "nor_conv_1x1"]), SearchSpace(5)])
-def test_alphas_are_not_the_supernets(space: SearchSpace) -> None:
+@pytest.mark.parametrize("space", [SPACE, CellSpace(3, ["none", "nor_conv_1x1"]), CellSpace(5)])
+def test_alphas_are_not_the_supernets(space: CellSpace) -> None:
     network = supernet(space)
     shape = (space.num_nodes * (space.num_nodes - 1) // 2, len(space.operations))
-    assert network.architecture_shapes == {"alpha_EO": shape}
+    assert space.architecture_shapes == {"alpha_EO": shape}
     weights_EO = drawn(*shape).requires_grad_()
     network(drawn(2, 2, 8, 8), EdgeWeights.dense(weights_EO)).sum().backward()
     assert weights_EO.grad is not None
@@ -205,7 +205,7 @@ def test_initial_weights_are_the_published_ones() -> None:
     assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.15)
 
 
-def with_bias(channels: int, norm: NormFactory) -> nn.Module:
+def with_bias(channels: int, stride: int, norm: NormFactory) -> nn.Module:
     """A convolution whose bias torch would draw from its global generator."""
     return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), norm(channels))
 
@@ -213,7 +213,7 @@ def with_bias(channels: int, norm: NormFactory) -> nn.Module:
 @pytest.mark.parametrize("operation", ["avg_pool_3x3", "with_bias"])
 def test_initial_weights_come_from_the_generator_alone(operation: str, registry: None) -> None:
     register_operation("with_bias", with_bias)
-    space = SearchSpace(3, ["none", "nor_conv_3x3", "nor_conv_1x1", operation])
+    space = CellSpace(3, ["none", "nor_conv_3x3", "nor_conv_1x1", operation])
     states = []
     for seed, noise in ((0, 1), (0, 2), (3, 2)):
         torch.manual_seed(noise)
@@ -355,8 +355,8 @@ def test_inheritance_after_training_passes_takes_weights_and_statistics_along(mo
             close(discrete(x_BCHW)[:1], discrete(x_BCHW[:1]))
 
 
-@pytest.mark.parametrize("space", [SearchSpace(2), SearchSpace(3, ["nor_conv_3x3", "none"]), SearchSpace(5)])
-def test_inheritance_in_other_spaces(space: SearchSpace) -> None:
+@pytest.mark.parametrize("space", [CellSpace(2), CellSpace(3, ["nor_conv_3x3", "none"]), CellSpace(5)])
+def test_inheritance_in_other_spaces(space: CellSpace) -> None:
     network, rng = supernet(space, "running"), random.Random(1)
     for genotype in (space.sample(rng) for _ in range(4)):
         x_BCHW = drawn(2, 2, 6, 7)
@@ -386,13 +386,13 @@ def test_registered_operations_work_through_the_whole_supernet(registry: None) -
     """One with a normalisation and a bias: reference equality, inheritance, state dict."""
     register_operation(
         "separable_of_test_network",
-        lambda channels, norm: nn.Sequential(
+        lambda channels, stride, norm: nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
             norm(channels),
             nn.Conv2d(channels, channels, 1),
         ),
     )
-    space = SearchSpace(3, ["skip_connect", "separable_of_test_network", "nor_conv_3x3"])
+    space = CellSpace(3, ["skip_connect", "separable_of_test_network", "nor_conv_3x3"])
     network, x_BCHW = supernet(space, "running").eval(), drawn(2, 2, 8, 8)
     weights_LEO = drawn(3, 3, 3)
     close(network(x_BCHW, EdgeWeights.dense(weights_LEO)), reference_logits(network, x_BCHW, weights_LEO))

@@ -55,7 +55,7 @@ def halve_after_one(module: nn.Module) -> nn.Module:
 
 def built(name: str, channels: int = 1, weight: list | None = None, affine: bool = False) -> nn.Module:
     """An operation with a hand-set kernel and normalisation."""
-    module = halve_after_one(build_operation(name, channels, norm_factory("running", affine=affine)))
+    module = halve_after_one(build_operation(name, channels, 1, norm_factory("running", affine=affine)))
     if weight is not None:
         [kernel] = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
         assert kernel.bias is None
@@ -121,7 +121,7 @@ def test_conv_3x3_keeps_negative_outputs() -> None:
 @pytest.mark.parametrize("mode", ["batch", "running"])
 def test_training_normalises_with_the_mean_and_biased_variance_of_the_batch(mode: str) -> None:
     # ReLU of [[-5, 2], [4, -1]] is 0, 2, 4, 0: mean 3/2, biased variance (9 + 1 + 25 + 9) / 4 / 4 = 11/4
-    module = build_operation("nor_conv_1x1", 1, norm_factory(mode, affine=False))
+    module = build_operation("nor_conv_1x1", 1, 1, norm_factory(mode, affine=False))
     next(module.parameters()).data.fill_(1.0)
     expected = (torch.tensor([[0.0, 2.0], [4.0, 0.0]]) - 1.5) / (2.75 + 1e-5) ** 0.5
     out = module.train()(image([[-5.0, 2.0], [4.0, -1.0]]))
@@ -150,8 +150,46 @@ def test_the_final_networks_norm_scales_and_shifts() -> None:
 def test_operations_keep_the_shape_and_the_input(name: str, shape: tuple[int, ...]) -> None:
     x = torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape)
     before = x.clone()
-    assert build_operation(name, 3, norm_factory("batch", affine=False))(x).shape == shape
+    assert build_operation(name, 3, 1, norm_factory("batch", affine=False))(x).shape == shape
     assert torch.equal(x, before)
+
+
+# --- Stride
+
+
+@pytest.mark.parametrize("name", ["none", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"])
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (4, 5), (7, 6)])
+def test_a_strided_operation_skips_pixels_of_the_same_operation(name: str, stride: int, size: tuple[int, int]) -> None:
+    """The first of every row and column among them, so sizes round up; pixels are normalised one by one here."""
+    whole, strided = (
+        halve_after_one(build_operation(name, 2, step, norm_factory("running", affine=False))) for step in (1, stride)
+    )
+    strided.load_state_dict(whole.state_dict())
+    x_BCHW = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(strided(x_BCHW), whole(x_BCHW)[:, :, ::stride, ::stride], rtol=1e-12, atol=1e-12)
+
+
+def test_a_strided_skip_by_hand() -> None:
+    """ReLU first. Twice pixels (even, even) and ten times (odd, odd), zeros outside, each to a half of the channels."""
+    module = halve_after_one(build_operation("skip_connect", 2, 2, norm_factory("running", affine=False)))
+    even, odd = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    even.weight.data.copy_(torch.tensor([[[[2.0]], [[0.0]]]]))
+    odd.weight.data.copy_(torch.tensor([[[[10.0]], [[-1.0]]]]))
+    painted = [[[2.0, 6.0], [14.0, 18.0]], [[50.0 - 10.0, 0.0], [0.0, 0.0]]]
+    expected = [[[(value - 1) / 2 for value in row] for row in channel] for channel in painted]
+    assert torch.equal(module(image(COUNT_3X3, CORNERS_3X3)), image(*expected))
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_a_strided_skip_keeps_the_channels(channels: int) -> None:
+    module = build_operation("skip_connect", channels, 2, norm_factory("batch", affine=False))
+    assert module(torch.ones(2, channels, 5, 4)).shape == (2, channels, 3, 2)
+
+
+def test_a_skip_of_a_larger_stride_is_refused() -> None:
+    with pytest.raises(ValueError, match="stride: got 3; skip_connect has 1 and 2"):
+        build_operation("skip_connect", 2, 3, norm_factory("batch", affine=False))
 
 
 # --- Stem and reduction
@@ -231,11 +269,11 @@ def test_reduction_halves_any_image(size: int) -> None:
 
 def test_unknown_operations_are_answered_with_the_known_ones_and_a_mend() -> None:
     with pytest.raises(ValueError, match=r"'max_pool'.*none, skip_connect, nor_conv_1x1.*register_operation"):
-        build_operation("max_pool", 2, norm_factory("batch", affine=False))
+        build_operation("max_pool", 2, 1, norm_factory("batch", affine=False))
 
 
 def test_a_registered_operation_is_built_by_name(registry: dict[str, operations.Builder]) -> None:
-    register_operation("max_pool_3x3", lambda channels, norm: nn.MaxPool2d(3, 1, 1))
+    register_operation("max_pool_3x3", lambda channels, stride, norm: nn.MaxPool2d(3, 1, 1))
     assert torch.equal(
         built("max_pool_3x3")(image(COUNT_3X3)), image([[5.0, 6.0, 6.0], [8.0, 9.0, 9.0], [8.0, 9.0, 9.0]])
     )
@@ -245,7 +283,7 @@ def test_a_registered_operation_is_built_by_name(registry: dict[str, operations.
 def test_a_taken_name_is_refused_and_kept(name: str, registry: dict[str, operations.Builder]) -> None:
     before = dict(registry)
     with pytest.raises(ValueError, match=f"'{name}' is registered already"):
-        register_operation(name, lambda channels, norm: nn.Identity())
+        register_operation(name, lambda channels, stride, norm: nn.Identity())
     assert registry == before
 
 

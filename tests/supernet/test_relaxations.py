@@ -5,11 +5,15 @@ from decimal import Context, Decimal, localcontext
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from supernet import operations
+from supernet.cell import SearchCell
+from supernet.norm import norm_factory
 from supernet.relaxations.base import EdgeWeights, Relaxation
 from supernet.relaxations.single_path import SinglePath
 from supernet.relaxations.softmax import Softmax
+from supernet.spaces.cells import CellSpace
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-14}
 ROWS = [
@@ -32,7 +36,7 @@ def exact_softmax(values: list[float], temperature: float) -> list[Decimal]:
 
 
 def weights_of(relaxation: Relaxation, alpha_EO: Tensor, progress: float = 0.0) -> Tensor:
-    [edge_weights] = relaxation({"alpha_EO": alpha_EO}, progress, torch.Generator())
+    [edge_weights] = relaxation({"alpha_EO": alpha_EO}, progress, torch.Generator(), "weights")
     return edge_weights.weights
 
 
@@ -72,15 +76,29 @@ def test_softmax_gradients_agree_with_finite_differences() -> None:
     assert torch.autograd.gradgradcheck(lambda alpha: weights_of(Softmax(0.7), alpha), alpha_EO)
 
 
+@pytest.mark.parametrize("half", ["weights", "architecture", "evaluation"])
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
-def test_softmax_is_dense_and_uses_neither_progress_nor_chance(progress: float) -> None:
+def test_softmax_is_dense_and_uses_neither_progress_nor_chance(progress: float, half: str) -> None:
     params = {"alpha_EO": torch.tensor(ROWS[:3])}
     generator = torch.Generator()
     state = generator.get_state()
-    [edge_weights] = Softmax()(params, progress, generator)
+    [edge_weights] = Softmax()(params, progress, generator, half)
     assert torch.equal(generator.get_state(), state)
-    assert torch.equal(edge_weights.weights, Softmax().expected(params))
-    assert edge_weights.active_EO == ((True,) * 5,) * 3
+    for other in (Softmax().expected(params, progress), Softmax().expected(params, 0.0)):
+        assert torch.equal(edge_weights.weights, other.weights)
+        assert edge_weights.active_EO == other.active_EO == ((True,) * 5,) * 3
+    assert Softmax().paths(half) == 1
+
+
+def test_softmax_leaves_nothing_to_what_is_not_allowed_any_more() -> None:
+    """The others share the weight as if it had never been there; gradients stay finite."""
+    alpha_EO = torch.tensor([[0.3, -math.inf, 1.5], [-math.inf, -2.0, -math.inf]], requires_grad=True)
+    weights_EO = weights_of(Softmax(0.5), alpha_EO)
+    ratio = 1 / (1 + math.exp((1.5 - 0.3) / 0.5))
+    torch.testing.assert_close(weights_EO, torch.tensor([[ratio, 0.0, 1 - ratio], [0.0, 1.0, 0.0]]))
+    [gradient_EO] = torch.autograd.grad(weights_EO[0, 0], alpha_EO)
+    slope = ratio * (1 - ratio) / 0.5
+    torch.testing.assert_close(gradient_EO, torch.tensor([[slope, 0.0, -slope], [0.0, 0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 2.0])
@@ -148,6 +166,68 @@ def test_dense_weights_activate_everything() -> None:
     assert EdgeWeights.dense(torch.zeros(4, 1, 2)).active_EO == ((True, True),)
 
 
+MARKS = (((True, True, False), (False, True, False)), ((True, False, False), (True, True, True)))
+BOTH = ((True, False, False), (False, True, False))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4, 2, 3)])
+def test_only_what_is_active_and_allowed_stays_active(shape: tuple[int, ...]) -> None:
+    weights = torch.arange(math.prod(shape)).reshape(shape) + 1.0
+    skip, bypass = weights[..., 0], weights[..., 1]
+    for marks, allowed in (MARKS, MARKS[::-1]):
+        before = EdgeWeights(weights, marks, skip, 2, bypass)
+        after = before.allowed(allowed)
+        assert after.active_EO == BOTH
+        assert after.partial == 2
+        assert torch.equal(after.weights, weights)
+        assert after.extra_skip is skip
+        assert after.bypass is bypass
+        assert before.active_EO == marks
+
+
+def test_what_is_allowed_once_is_allowed_again() -> None:
+    dense = EdgeWeights.dense(torch.ones(2, 3))
+    assert dense.allowed(((True,) * 3,) * 2).active_EO == dense.active_EO
+    assert dense.allowed(MARKS[0]).active_EO == MARKS[0]
+    assert dense.allowed(MARKS[0]).allowed(MARKS[0]).active_EO == MARKS[0]
+    assert dense.allowed(MARKS[0]).allowed(MARKS[1]).active_EO == BOTH
+
+
+@pytest.mark.parametrize("allowed", [((True,) * 3,), ((True,) * 3,) * 3, ((True,) * 2,) * 2, ((True,) * 4,) * 2])
+def test_marks_of_another_shape_are_refused(allowed: tuple[tuple[bool, ...], ...]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        EdgeWeights.dense(torch.ones(2, 3)).allowed(allowed)
+
+
+def test_what_is_not_allowed_changes_nothing_whatever_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell of one edge is x times the sum of the weights of two skip connections."""
+    monkeypatch.setitem(operations.OPERATIONS, "another_skip", lambda channels, stride, norm: nn.Identity())
+    space = CellSpace(2, ["skip_connect", "another_skip"])
+    cell = SearchCell(space.cells["cell"], 2, norm_factory("batch", affine=False))
+    x_BCHW, weights_EO = torch.randn(2, 2, 3, 3), torch.tensor([[3.0, 1e6]], requires_grad=True)
+    edge_weights = EdgeWeights.dense(weights_EO).allowed(((True, False),))
+    out = cell(x_BCHW, edge_weights.weights, edge_weights.active_EO)
+    assert torch.equal(out, 3 * x_BCHW)
+    out.sum().backward()
+    assert weights_EO.grad is not None
+    assert weights_EO.grad[0, 0] != 0
+    assert weights_EO.grad[0, 1] == 0
+
+
+def test_the_mean_is_over_cells() -> None:
+    """Of shared weights it is the weights themselves; gradients reach every cell alike."""
+    weights_LEO = torch.arange(24.0).reshape(4, 3, 2).requires_grad_()
+    mean_EO = EdgeWeights.dense(weights_LEO).mean_EO
+    assert torch.equal(mean_EO, torch.arange(6.0).reshape(3, 2) + 9)  # (0 + 6 + 12 + 18) / 4
+    [gradient_LEO] = torch.autograd.grad(mean_EO[1, 0], weights_LEO)
+    expected_LEO = torch.zeros(4, 3, 2)
+    expected_LEO[:, 1, 0] = 0.25
+    assert torch.equal(gradient_LEO, expected_LEO)
+    assert EdgeWeights.dense(weights_LEO[:1]).mean_EO.shape == (3, 2)
+    shared = EdgeWeights.dense(weights_LEO[2])
+    assert shared.mean_EO is shared.weights
+
+
 def test_weights_of_a_cell_are_its_own_or_shared() -> None:
     weights_LEO = torch.arange(24.0).reshape(4, 3, 2)
     per_cell, shared = EdgeWeights.dense(weights_LEO), EdgeWeights.dense(weights_LEO[1])
@@ -158,7 +238,7 @@ def test_weights_of_a_cell_are_its_own_or_shared() -> None:
 
 def test_moving_keeps_the_history_and_detaching_drops_it() -> None:
     alpha_EO = torch.tensor(ROWS[:2], requires_grad=True)
-    edge_weights = Softmax()({"alpha_EO": alpha_EO}, 0.0, torch.Generator())[0]
+    edge_weights = Softmax()({"alpha_EO": alpha_EO}, 0.0, torch.Generator(), "architecture")[0]
     moved, detached = edge_weights.to(torch.device("cpu")), edge_weights.detach()
     for other in (moved, detached):
         assert torch.equal(other.weights, edge_weights.weights)
@@ -175,12 +255,30 @@ def test_a_single_path_is_drawn_uniformly_and_alone() -> None:
     alpha_EO = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
     generator, total = torch.Generator().manual_seed(1), torch.zeros(6, 5)
     for _ in range(4_000):
-        [path] = SinglePath()({"alpha_EO": alpha_EO}, 0.5, generator)
+        [path] = SinglePath()({"alpha_EO": alpha_EO}, 0.5, generator, "weights")
         assert path.weights.sum(-1).tolist() == [1.0] * 6
         assert torch.equal(path.weights > 0, torch.tensor(path.active_EO))
         total += path.weights
     chi_E = ((total - 800) ** 2 / 800).sum(-1)
     assert (chi_E < 18.5).all()
-    pairs = torch.stack([SinglePath()({"alpha_EO": alpha_EO}, 0, generator)[0].weights.argmax(-1) for _ in range(500)])
+    draws = [SinglePath()({"alpha_EO": alpha_EO}, 0, generator, "weights")[0].weights for _ in range(500)]
+    pairs = torch.stack([weights.argmax(-1) for weights in draws])
     assert abs(torch.corrcoef(pairs.T.double()).fill_diagonal_(0)).max() < 0.2, "edges are drawn apart"
-    assert torch.equal(SinglePath().expected({"alpha_EO": alpha_EO}), torch.full((6, 5), 0.2))
+    expected = SinglePath().expected({"alpha_EO": alpha_EO}, 0.5)
+    assert torch.equal(expected.weights, torch.full((6, 5), 0.2))
+    assert expected.active_EO == ((True,) * 5,) * 6
+
+
+def test_a_single_path_is_drawn_from_what_is_allowed() -> None:
+    """chi^2 over 3,000 draws of 3 and of 2 operations: below 13.8 and 10.8 with probability 0.999."""
+    alpha_EO = torch.tensor([[0.0, -math.inf, 9.0, -9.0], [-math.inf, 1.0, 2.0, -math.inf], [-math.inf] * 3 + [0.0]])
+    generator, total = torch.Generator().manual_seed(1), torch.zeros(3, 4)
+    for _ in range(3_000):
+        [path] = SinglePath()({"alpha_EO": alpha_EO}, 0.5, generator, "weights")
+        total += path.weights
+    shares_EO = torch.tensor([[1 / 3, 0.0, 1 / 3, 1 / 3], [0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    assert torch.equal(total > 0, shares_EO > 0)
+    chi_E = ((total - 3_000 * shares_EO) ** 2 / (3_000 * shares_EO).clamp(min=1)).sum(-1)
+    assert chi_E[0] < 13.8
+    assert chi_E[1] < 10.8
+    torch.testing.assert_close(SinglePath().expected({"alpha_EO": alpha_EO}, 0.0).weights, shares_EO)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from supernet import tangents
 from supernet.discrete_network import DiscreteNetwork
 from supernet.passes import Passes
-from supernet.search_space import SearchSpace
+from supernet.spaces.cells import CellSpace
 from supernet.tangents import gradients_and_products
 
 CELLS = [0, 1, 3, 12_345, 9_371, 4_444, 15_624]  # the first has no path to the output
@@ -106,7 +106,7 @@ def test_gradients_of_the_mean_are_finite_differences() -> None:
 @pytest.mark.parametrize("affine", [True, False])
 def test_discrete_networks_as_by_double_backward(index: int, affine: bool) -> None:
     torch.manual_seed(1)
-    cell = SearchSpace().genotype(index)
+    cell = CellSpace().genotype(index)
     network = DiscreteNetwork(cell, 3, 2, 4, 2, batch_norm="batch", affine_cells=affine)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d) and norm.affine:
@@ -161,7 +161,7 @@ def test_normalisation_needs_two_values_a_channel() -> None:
 
 
 def test_the_network_and_its_buffers_are_left_alone() -> None:
-    network = DiscreteNetwork(SearchSpace().genotype(12_345), 3, 1, 4, 2, batch_norm="running").train()
+    network = DiscreteNetwork(CellSpace().genotype(12_345), 3, 1, 4, 2, batch_norm="running").train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     parameters = dict(network.named_parameters())
     assert any(name.endswith("running_mean") for name in before)

@@ -1,0 +1,1 @@
+"""The ask/tell engine: methods that propose cells and are told values."""

@@ -1,0 +1,191 @@
+"""Values from training: every candidate's network is trained for real, in worker processes."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
+from darts.blackbox.methods.base import Candidate
+from darts.blackbox.termination import RULES, Termination
+from darts.run.errors import UserError
+from darts.training.fit import Recipe
+from darts.training.worker import Died, Job, Site, Worker
+from supernet.spaces.base import Genotype
+
+
+class TrainEvaluator(Evaluator):
+    """The task's metric on the architecture part of its data after training on the weight part; for classification
+    validation accuracy (%).
+
+    Training runs in worker processes. One that diverges, or whose worker dies, is tried once more with another
+    initialisation; then the candidate has failed, and the search goes on.
+
+    Args:
+        lengths: epochs on offer, ascending; the last is full length. Several are for successive halving and the like.
+        channels, cells: of the network.
+        batch_size: images a batch.
+        split: share of the training images that is trained on; the rest is validated on.
+        subset: share of the part that is trained on that is used at all.
+        lr, weight_decay: of SGD.
+        seed: of split, order, augmentation and initial weights.
+        termination: ``median`` or ``curve`` stops trainings that promise nothing (`darts.blackbox.termination`); None
+            lets all end.
+        inherit: a mutation starts from its parent's weights on the edges that it leaves as they are.
+        workers: processes that train at the same time; they share torch's threads.
+        truth: see `Evaluator`.
+    """
+
+    slow = True
+
+    def __init__(
+        self,
+        lengths: list[int],
+        channels: int = 16,
+        cells: int = 1,
+        batch_size: int = 64,
+        split: float = 0.5,
+        subset: float = 1.0,
+        lr: float = 0.1,
+        weight_decay: float = 5e-4,
+        seed: int = 0,
+        termination: str | None = None,
+        inherit: bool = False,
+        workers: int = 1,
+        truth: str | None = "auto",
+    ) -> None:
+        super().__init__(truth)
+        if not lengths or sorted(set(lengths)) != list(lengths) or lengths[0] < 1:
+            raise ValueError(f"lengths: got {list(lengths)}; give numbers of epochs, ascending, such as [4,12]")
+        for name, number in (
+            ("channels", channels), ("cells", cells), ("batch_size", batch_size), ("workers", workers),
+        ):  # fmt: skip
+            if number < 1:
+                raise ValueError(f"{name}: got {number}; give 1 or more")
+        if lr <= 0 or weight_decay < 0:
+            raise ValueError(f"lr, weight_decay: got {lr}, {weight_decay}; give lr above 0 and weight_decay 0 or more")
+        if termination is not None and termination not in RULES:
+            raise ValueError(f"termination: got {termination!r}; allowed are {', '.join(RULES)}, or null for none")
+        self.fidelities, self.workers, self.inherits = tuple(lengths), workers, inherit
+        self.channels, self.cells, self.lr, self.weight_decay = channels, cells, lr, weight_decay
+        self.data = {"split": split, "batch_size": batch_size, "seed": seed, "subset": subset}
+        self.seed, self.termination = seed, termination
+
+    def open(self, context: Context) -> None:
+        make_task = partial(context.task, **self.data)
+        task = make_task(device=torch.device("cpu"))  # so that what does not fit is said before a worker starts
+        self.name, self.metric, self.epoch_images = task.name, task.metric, task.steps_per_epoch * task.batch_size
+        threads = max(1, torch.get_num_threads() // self.workers)
+        self.site = Site(context.space, make_task, self.channels, self.cells, context.device, threads, context.plugins)
+        self.pool = ThreadPoolExecutor(self.workers)  # a thread waits for each worker
+        self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self.alive: set[Worker] = set()
+        self.closing = False
+        self.rules: dict[int, Termination] = {}
+        self.trained: dict[int, Genotype] = {}  # candidates of this run whose weights are kept, by number
+        self.folder: Path | None = None
+
+    def begin(self, folder: Path | None) -> None:
+        self.folder = folder
+        if self.inherits and folder is None:
+            raise ValueError("inherit: weights need a folder to be kept in")
+        self.rules = {length: RULES[self.termination]() for length in self.fidelities} if self.termination else {}
+        self.trained = {}
+
+    def value(self, genotype: Genotype, epochs: int) -> float | None:
+        return self.submit(Candidate(0, genotype, epochs))().value
+
+    def submit(self, candidate: Candidate) -> Callable[[], Outcome]:
+        rule = self.rules.get(candidate.epochs)
+        known = len(rule.complete) if rule else 0  # what is learnt meanwhile must not decide: it would depend on time
+        parent = self._weights_of(candidate.parent)
+        return self.pool.submit(self._evaluate, candidate, rule, known, parent).result
+
+    def learn(self, candidate: Candidate, outcome: Outcome) -> None:
+        if outcome.value is None:
+            return
+        self.trained[candidate.number] = candidate.genotype
+        if self.rules and len(outcome.curve) == candidate.epochs:
+            self.rules[candidate.epochs].learn(outcome.curve)
+
+    def report(self) -> dict[str, float]:
+        return self.rules[self.fidelities[-1]].report() if self.rules else {}
+
+    def _file(self, number: int) -> Path | None:
+        return self.folder / f"{number}.pt" if self.inherits and self.folder is not None else None
+
+    def _weights_of(self, number: int | None) -> tuple[Path, Genotype] | None:
+        if number not in self.trained or (file := self._file(number)) is None:
+            return None
+        if not file.is_file():
+            raise UserError(f"resume: {file}, the weights of candidate {number}, is gone; begin this seed anew")
+        return file, self.trained[number]
+
+    def _evaluate(
+        self, candidate: Candidate, rule: Termination | None, known: int, parent: tuple[Path, Genotype] | None
+    ) -> Outcome:
+        epochs = 0
+        for attempt in range(2):
+            curve: list[float] = []
+
+            def go_on(value: float, curve: list[float] = curve) -> bool:
+                curve.append(self.metric.worth(value))
+                return rule is None or not rule.stops(curve, known)
+
+            recipe, kept = Recipe(candidate.epochs, self.lr, weight_decay=self.weight_decay), candidate.number
+            done = self._train(Job(candidate.genotype, recipe, self.seed + attempt, parent, self._file(kept)), go_on)
+            epochs += len(curve)
+            if done:
+                return Outcome(curve[-1], epochs, tuple(curve))
+            if self.closing:
+                break
+        return Outcome(None, epochs)
+
+    def _train(self, job: Job, go_on: Callable[[float], bool]) -> bool:
+        try:
+            worker = self.idle.get_nowait()
+        except queue.Empty:
+            worker = Worker(self.site)
+            self.alive.add(worker)
+        if self.closing:
+            return False
+        try:
+            done = worker.train(job, go_on)
+        except Died as problem:
+            self.alive.discard(worker)
+            worker.close()
+            if not self.closing:
+                logging.getLogger(__name__).warning("The worker that trained %s died (%s).", job.genotype, problem)
+            return False
+        self.idle.put(worker)
+        return done
+
+    def close(self) -> None:
+        self.closing = True
+        for worker in list(self.alive):
+            worker.process.terminate()
+        self.pool.shutdown(cancel_futures=True)
+        for worker in self.alive:
+            worker.close()
+        self.alive.clear()
+
+    def images(self, epochs: int) -> int:
+        return epochs * self.epoch_images
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "name": "train",
+            "signal": f"{self.name}, {self.fidelities[-1]} epochs",
+            "network": f"C={self.channels}, N={self.cells}",
+            "split": self.data["split"],
+            "subset": self.data["subset"],
+            "termination": self.termination,
+            "inherit": self.inherits,
+        }

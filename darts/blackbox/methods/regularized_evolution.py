@@ -1,0 +1,62 @@
+"""Regularized (aging) evolution (Real et al. 2019, arXiv:1802.01548, algorithm 1)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+from darts.blackbox.methods.base import Baseline, Candidate, at_least
+from supernet.spaces.base import Genotype
+
+REMOVE = ("oldest", "worst", "none")
+Rated = tuple[float, int, Genotype]  # value, number and cell
+
+
+class RegularizedEvolution(Baseline):
+    """The best of a random sample of the population has a child with one mutation; the oldest member is removed.
+
+    Args:
+        population: members P, first drawn uniformly.
+        sample: members S drawn, with replacement, for a tournament.
+        remove: ``oldest`` as published, ``worst``, or ``none``, which keeps all.
+    """
+
+    requires = ("mutate",)
+    names_parents = True
+
+    def __init__(self, population: int = 100, sample: int = 10, remove: str = "oldest") -> None:
+        at_least("population", population, 1)
+        at_least("sample", sample, 1)
+        if remove not in REMOVE:
+            raise ValueError(f"remove: got {remove!r}; allowed are {', '.join(REMOVE)}")
+        self.population, self.sample, self.remove = population, sample, remove
+
+    def setup(self) -> None:
+        self.needs("population", self.population)
+        self.members: list[Rated] = []  # in order of answers
+        self.ranked: list[Rated] = []  # the same ones, the worst first; of equal ones the older
+
+    def propose(self) -> Genotype | None:
+        if self.asked < self.population:
+            return self.space.sample(self.rng)
+        if not self.members:
+            return None
+        _, self.parent, genotype = self.winner()
+        return self.space.mutate(genotype, self.rng)
+
+    def winner(self) -> Rated:
+        """Of a tournament.
+
+        The best of S ranks drawn from n is among the lowest k with probability (k / n)^S; inverting that draws the
+        winner at once.
+        """
+        count = len(self.ranked)
+        return self.ranked[min(int(count * self.rng.random() ** (1 / self.sample)), count - 1)]
+
+    def observe(self, candidate: Candidate, value: float) -> None:
+        rated = (value, candidate.number, candidate.genotype)
+        self.members.append(rated)
+        insort(self.ranked, rated)
+        if len(self.members) > self.population and self.remove != "none":
+            removed = self.members[0] if self.remove == "oldest" else self.ranked[0]
+            self.members.remove(removed)
+            del self.ranked[bisect_left(self.ranked, removed)]

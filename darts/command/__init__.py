@@ -1,0 +1,1 @@
+"""The commands of `darts`, one file each, found by looking."""

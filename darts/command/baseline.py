@@ -1,0 +1,57 @@
+"""The command `darts baseline`: a black-box method with many seeds, its result, its report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from darts.command.base import INTERRUPTED, Call, Command
+from darts.run.errors import UserError
+
+RESUMABLE = ("resume", "plugins", "device")
+
+
+class BaselineCommand(Command):
+    """Runs a method with every seed and reports."""
+
+    name, place = "baseline", 20
+    help = "run a black-box method with many seeds"
+    usage = """usage: darts baseline [key=value ...] [--config-dir FOLDER]
+
+  darts baseline oracle.path=TABLE.csv                    regularized evolution, five seeds, 1,000 evaluations each
+  darts baseline baseline=random_search seeds=0-499       another method, more seeds
+  darts baseline evaluator.signal=cifar10/valid/12 budget.evaluations=100
+  darts baseline resume=RUN_DIR                           go on where it stopped
+"""
+
+    def run(self, call: Call) -> int:
+        from darts.blackbox.result import CONFIG_KEYS, BaselineResult
+        from darts.blackbox.runs import Unfinished, prepare, run_all
+        from darts.report.baseline_figures import draw_baseline
+        from darts.report.text import print_baseline
+        from darts.run.folder import begin, chosen_run_dir, read_config, resuming
+
+        settings = call.settings
+        if settings["resume"] is None:
+            folder = call.run_dir or chosen_run_dir(settings["run_dir"], self.name)
+            prepared = begin(folder, self.name, settings, lambda: prepare(settings), ["figures"])
+        else:
+            if foreign := sorted(key for key in call.given if key not in RESUMABLE):
+                raise UserError(
+                    f"{', '.join(foreign)}: a resumed run keeps its settings; only device and plugins can be given"
+                )
+            folder = Path(settings["resume"])
+            stored = read_config(folder, self.name, CONFIG_KEYS)
+            if (folder / "result.json").is_file():
+                print_baseline(BaselineResult.read(folder / "result.json"), folder)
+                return 0
+            settings = stored | {key: settings[key] for key in ("plugins", *(call.given & {"device"}))}
+            prepared = prepare(settings)
+        try:
+            result, best = run_all(settings, folder, prepared)
+        except Unfinished as error:
+            print(f"{error}; go on with: {resuming(folder, self.name)}", file=sys.stderr)
+            return INTERRUPTED
+        draw_baseline(result, best, folder / "figures")
+        print_baseline(result, folder)
+        return 0

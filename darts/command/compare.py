@@ -1,0 +1,111 @@
+"""The command `darts compare`: tables, pictures and one page about any mixture of runs."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from darts.command.base import Call, Command
+from darts.run.errors import UserError
+
+
+class CompareCommand(Command):
+    """Compares runs; of a study it makes them first."""
+
+    name, place, words = "compare", 30, "folders"
+    help = "compare any runs: table, statistics, one page"
+    usage = """usage: darts compare RUN_DIR... [key=value ...]
+
+  darts compare outputs/baseline/2026-11-22/* run_dir=comparison
+  darts compare experiment=evolution_against_random oracle.path=TABLE.csv   a study: its runs are made first
+  darts compare experiment=all_baselines seeds=0-9 oracle.path=TABLE.csv run_dir=STUDY
+
+A folder of runs stands for all of them. The same command goes on where a study stopped, if run_dir is given.
+"""
+
+    def run(self, call: Call) -> int:
+        from darts.blackbox.evaluators.base import column
+        from darts.compare.folders import run_folders
+        from darts.compare.load import AXES, load
+        from darts.compare.summary import as_csv, choose_axis, matched_ranks, summary
+        from darts.report.compare_figures import draw_compare
+        from darts.report.page import page
+        from darts.report.text import print_compare
+        from darts.run.files import write_text
+        from darts.run.folder import chosen_run_dir, read_config, write_config
+        from darts.run.parts import Problems, build_one
+
+        settings, problems = call.settings, Problems()
+        with problems.of():
+            truth = column("truth", settings["truth"])
+        with problems.of():
+            if settings["axis"] not in ("auto", *AXES):
+                raise ValueError(f"axis: got {settings['axis']!r}; allowed are auto, {', '.join(AXES)}")
+        with problems.of():
+            oracle = build_one(settings, "oracle", settings["plugins"])
+            oracle.check()
+        problems.stop()
+        folder = chosen_run_dir(settings["run_dir"], self.name)
+        if (folder / "config.yaml").exists():
+            read_config(folder, self.name, CONFIG_KEYS, "run_dir")  # of another command it would be overwritten
+        given = [*call.words, *make_runs(call, folder)]
+        loaded = load(run_folders(given), truth, oracle, settings["plugins"])
+        axis, rank = choose_axis(loaded, settings["axis"]), matched_ranks(loaded.methods)
+        rows = summary(loaded.methods, rank, loaded.objective is not None)
+        try:
+            (folder / "figures").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"run_dir: cannot write to {folder} ({error.strerror}); give run_dir=FOLDER") from None
+        write_config(settings | {"runs": [str(name) for name in given]}, folder)
+        write_text(folder / "compare.csv", as_csv(rows))
+        figures = draw_compare(loaded, axis, rank, folder / "figures")
+        write_text(folder / "report.html", page(loaded, rows, figures, rank))
+        print_compare(loaded, rows, folder)
+        return 0
+
+
+CONFIG_KEYS = ("truth", "axis", "study")
+
+
+def make_runs(call: Call, folder: Path) -> list[str]:
+    """Make the runs of a study that are not finished; returns all of its folders.
+
+    Raises:
+        UserError: words that darts baseline refuses.
+        KeyboardInterrupt: asked to stop; what is done is kept.
+    """
+    from darts.blackbox.result import CONFIG_KEYS as NEEDED
+    from darts.blackbox.runs import Unfinished, prepare, run_all
+    from darts.command.config import compose_config, quoted
+    from darts.report.baseline_figures import draw_baseline
+    from darts.report.text import print_baseline
+    from darts.run.folder import begin, read_config
+
+    settings = call.settings
+    runs = {name: folder / "runs" / str(name) for name in settings["study"] or {}}
+    for name, run in runs.items():
+        if (run / "result.json").is_file():
+            continue
+        print(f"--- {name}", file=sys.stderr)
+        if (run / "config.yaml").is_file():
+            composed = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
+            prepared = prepare(composed)
+        else:
+            words = [*settings["common"], *settings["study"][name], f"run_dir={run}", f"label={name}"]
+            if settings["seeds"] is not None:
+                words.append(f"seeds={str(settings['seeds']).replace(' ', '')}")
+            if settings["oracle"].get("path"):
+                words.append(f"oracle.path={settings['oracle']['path']}")
+            if settings["plugins"]:
+                words.append(f"plugins=[{','.join(settings['plugins'])}]")
+            composed = compose_config("baseline", [quoted(word) for word in words], call.own_configs)
+            prepared = begin(run, "baseline", composed, partial(prepare, composed), ["figures"])
+        try:
+            result, best = run_all(composed, run, prepared)
+        except Unfinished as error:
+            print(f"{name} was {error}; the same words with run_dir={folder} go on", file=sys.stderr)
+            raise KeyboardInterrupt from None
+        draw_baseline(result, best, run / "figures")
+        print_baseline(result, run)
+    return [str(run) for run in runs.values()]

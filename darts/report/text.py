@@ -1,0 +1,190 @@
+"""What commands print at their end: a table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from darts.blackbox.result import BaselineResult
+from darts.compare.load import Loaded, is_unknown
+from darts.oracle.base import BENCHMARK
+from darts.search.result import SearchResult
+
+Lines = list[tuple[str, str]]
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16-120": "ImageNet16-120"}
+
+
+def print_lines(lines: Lines) -> None:
+    """Print names and values: a table on a terminal, with the first value in one line, plain lines elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        width = max(len(name) for name, _ in lines)
+        for name, value in lines:
+            print(f"{name:<{width}}  {value}")
+        return
+    console.print(lines[0][1], soft_wrap=True, highlight=False, style="bold")  # one line, to be copied
+    table = Table(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines[1:]:
+        table.add_row(name, value.replace("[", r"\["))
+    console.print(table)
+
+
+def accuracy_label(row: Mapping[str, Any]) -> str:
+    """``cifar10 test, 200 epochs``."""
+    epochs = "epochs unstated" if row["epochs"] is None else f"{row['epochs']} epochs"
+    return f"{row['dataset']} {row['split']}, {epochs}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """``94.05 +- 0.23``: mean and standard deviation over runs."""
+    deviation = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{deviation}"
+
+
+def search_lines(result: SearchResult, folder: Path | None, notice: str | None = None) -> Lines:
+    """Name and value of everything worth reading after a search."""
+    metric, settings = result.judged_by, result.settings
+    norm = f", {settings['batch_norm']} statistics" if settings.get("batch_norm") else ""
+    lines = [
+        ("cell", result.cell),
+        ("parameters", f"{result.params:,}  ({result.network_size})"),
+        ("FLOPs", f"{result.flops / 1e6:.2f} M multiply-adds"),
+        (
+            f"supernet {metric.name}",
+            f"{metric.text(result.supernet_valid)}  (architecture part of {result.searched_on}{norm})",
+        ),
+    ]
+    if result.oracle is not None:
+        table, rows = result.oracle["table"], result.oracle["rows"]
+        cells = result.oracle.get("cells", BENCHMARK.size)  # results of version 0.1 are all of the benchmark
+        of = ", ".join(dict.fromkeys(DATASETS[row["dataset"]] for row in rows))
+        lines.append(("known accuracy", f"searched on {result.searched_on}; known accuracy is of {of}, table {table}"))
+        lines += [
+            (f"  {accuracy_label(row)}", f"{row['value']:.2f}%  rank {row['rank']:,} of {cells:,}") for row in rows
+        ]
+    elif notice:
+        lines.append(("known accuracy", notice))
+    seconds = result.seconds
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
+    lines.append(("time", f"{seconds['total']:.1f} s  ({parts}); {result.steps} steps, {result.images:,} images"))
+    if folder is not None:
+        lines += [
+            ("files", str(folder)),
+            ("  pictures", str(folder / "figures" / "alphas.png") + ", progress.png, cell.png"),
+        ]
+    if result.allowed is not None:
+        left = "; ".join(f"{edge}: {', '.join(names)}" for edge, names in result.allowed.items())
+        lines.insert(1, ("operations left", left))
+    if result.stopped_by == "seconds":
+        lines.insert(
+            1, ("stopped early", f"by the clock, after {result.steps} of {result.planned_steps} planned steps")
+        )
+    if not settings["architecture_trained"]:
+        run = folder or "RUN_DIR"
+        hint = shlex.join(["darts", "baseline", "evaluator=supernet", f"evaluator.run={run}"])
+        lines.insert(1, ("NOTE", f"no phase trained the architecture, so this cell is arbitrary; search with {hint}"))
+    if not settings["deterministic"]:
+        lines.insert(1, ("note", "engine.deterministic=false: a second run may give other bits"))
+    return lines
+
+
+def print_search(result: SearchResult, folder: Path | None = None, notice: str | None = None) -> None:
+    """Print what a search found.
+
+    Args:
+        result: of the search.
+        folder: where it stands, if it was kept.
+        notice: what to say where no known accuracy was looked up.
+    """
+    print_lines(search_lines(result, folder, notice))
+
+
+def baseline_lines(result: BaselineResult, folder: Path) -> Lines:
+    """Name and value of everything worth reading after black-box runs."""
+    finals, runs = result.finals(), result.runs
+    lines = [("method", f"{result.label}, {len(runs)} run{'s' * (len(runs) > 1)} of {result.evaluations} evaluations")]
+    if finals:
+        best = max(finals, key=lambda point: point.signal)
+        lines += [
+            ("best cell", best.cell),
+            ("signal", f"{spread([point.signal for point in finals])}  ({result.evaluator['signal']})"),
+        ]
+        truths = [point.truth for point in finals if point.truth is not None]
+        if truths:
+            lines.append(("known accuracy", f"{spread(truths)}  ({result.truth}, table {result.table})"))
+    if correlation := result.rank_correlation:
+        lines.append(
+            (
+                "rank correlation",
+                f"{correlation['spearman']:.2f}  (Spearman's, of the signal with known accuracy, over "
+                f"{correlation['cells']} cells)",
+            )
+        )
+    if result.objective is not None:
+        sizes = [len(run.front) for run in runs]
+        lines.append(("front", f"{statistics.fmean(sizes):.1f} cells, by {result.objective['name']}"))
+        volumes = [run.hypervolume for run in runs if run.hypervolume is not None]
+        if volumes:
+            lines.append(("hypervolume", f"{spread([100 * volume for volume in volumes])}% of the table's own front"))
+    if result.truth is not None and result.truth == result.evaluator["signal"]:
+        lines.append(("WARNING", "the signal is the truth: these searches saw what they are judged by"))
+    count = len(runs)
+    mean = {
+        name: sum(getattr(run, name) for run in runs) / count
+        for name in ("evaluations", "duplicates", "cached", "failed", "cost")
+    }
+    spent = f"{mean['evaluations']:.1f} answers a run ({mean['duplicates']:.1f} duplicates"
+    spent += f", {mean['cached']:.1f} isomorphic ones from the cache)" if result.isomorphic_cache else ")"
+    lines.append(("spent", f"{spent}, worth {mean['cost']:.4g} full trainings"))
+    if failed := sum(run.failed for run in runs):
+        lines.append(("failed", f"{failed} evaluations of {sum(run.evaluations for run in runs)}"))
+    if stopped := sum(run.stopped for run in runs):
+        lines.append(("stopped trainings", f"{stopped} of {sum(run.evaluations for run in runs)}"))
+    errors = [run.report["extrapolation_error"] for run in runs if "extrapolation_error" in run.report]
+    if errors:
+        off = f"off by {statistics.fmean(errors):.2f} points on average, from half of the epochs"
+        lines.append(("extrapolation", f"{off}, over trainings that went to their end"))
+    if exhausted := sum(run.stopped_by == "exhausted" for run in runs):
+        lines.append(("stopped early", f"{exhausted} runs had nothing more to ask"))
+    return [
+        *lines,
+        ("time", f"{result.seconds['total']:.1f} s"),
+        ("files", str(folder)),
+        ("  pictures", str(folder / "figures" / "trajectory.png")),
+    ]
+
+
+def print_baseline(result: BaselineResult, folder: Path) -> None:
+    """Print what black-box runs found."""
+    print_lines(baseline_lines(result, folder))
+
+
+def compare_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path) -> Lines:
+    """A line a method, and where the files are."""
+    lines = [("known accuracy", f"{loaded.truth}, table {loaded.table_name}; mean of the runs and its 95% interval")]
+    for row in rows:
+        interval = "" if is_unknown(row["truth_low"]) else f"  [{row['truth_low']:.3f}, {row['truth_high']:.3f}]"
+        better = row["p_better_than_random"]
+        beside = (
+            "" if better is None else f"  better than random in {100 * better:.0f}% of pairs (p={row['p_value']:.2g})"
+        )
+        if row["hypervolume"] is not None:
+            beside += f"  hypervolume {100 * row['hypervolume']:.2f}%"
+        runs = f"{row['runs']} run{'s' * (row['runs'] > 1)}"
+        lines.append((row["method"], f"{row['truth_mean']:.3f}{interval}  {runs}{beside}"))
+        if row["notes"]:
+            lines.append(("  NOTE", row["notes"]))
+    return [*lines, ("table", str(folder / "compare.csv")), ("report", str(folder / "report.html"))]
+
+
+def print_compare(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Print how methods compare."""
+    print_lines(compare_lines(loaded, rows, folder))

@@ -1,0 +1,1 @@
+"""Plumbing: run folders, files, devices, randomness, errors."""

@@ -1,0 +1,56 @@
+"""Checkpoints: written atomically, read without executing anything they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts.run.errors import UserError, reason
+from darts.run.files import replacing
+
+SCHEMA_VERSION = 1
+
+
+def checkpoint_path(run_dir: Path) -> Path:
+    """Where a run keeps its last checkpoint."""
+    return run_dir / "checkpoints" / "last.pt"
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings, lists and dicts; the old file stays until the new one is complete."""
+    with replacing(path) as temporary:
+        torch.save({"schema_version": SCHEMA_VERSION, **content}, temporary)
+
+
+def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path: the file.
+        option: what the user gave, for messages.
+
+    Raises:
+        UserError: no file, a truncated or foreign one, or one of another schema.
+    """
+    run_dir = path.parent.parent
+    if not path.is_file():
+        raise UserError(
+            f"{option}: {run_dir} holds no checkpoint (looked for {path}); "
+            "give the folder of a run that got as far as its first checkpoint"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version = content["schema_version"]
+    except Exception as error:  # torch raises a different type for every way a file can be broken
+        raise UserError(
+            f"{option}: {path} cannot be read: truncated, or no checkpoint of this program ({reason(error)}); "
+            "put back an intact copy or start anew with darts search"
+        ) from None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{option}: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}; "
+            "resume it with the version that wrote it (see config.yaml and result.json)"
+        )
+    return content

@@ -1,0 +1,154 @@
+"""The folder of a run: its name, its making, its config, and how to go on with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from darts.run.errors import UserError, reason
+from darts.run.files import write_text
+
+FOLDERS = ("checkpoints", "tensorboard", "figures", "exports")
+SCHEMA_VERSION = 1  # of result.json
+Result = TypeVar("Result")
+
+
+def resuming(run_dir: Path, command: str) -> str:
+    """What to type, in any shell, to go on with a run."""
+    return shlex.join(["darts", command, f"resume={run_dir}"])
+
+
+def make_run_dir(path: Path, command: str, folders: Sequence[str] = FOLDERS) -> Path:
+    """Create a run folder.
+
+    Args:
+        path: the folder.
+        command: whose run it is.
+        folders: names of the folders inside.
+
+    Raises:
+        UserError: it holds a run already, or cannot be written.
+    """
+    if (path / "config.yaml").exists() or (path / "result.json").exists():
+        raise UserError(
+            f"run_dir: {path} already holds a run; choose another folder, or go on: {resuming(path, command)}"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name in folders:
+            (path / name).mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"run_dir: cannot write to {path} ({error.strerror}); give a folder you may write to with run_dir=FOLDER"
+        ) from None
+    return path
+
+
+def begin(
+    path: Path, command: str, settings: Mapping[str, Any], build: Callable[[], Result], folders: Sequence[str] = FOLDERS
+) -> Result:
+    """Create a run folder, build what runs in it, and keep the settings there; where building fails, no folder stays.
+
+    Raises:
+        UserError: the folder holds a run already, or cannot be written, or whatever `build` raises.
+    """
+    make_run_dir(path, command, folders)
+    try:
+        built = build()
+    except BaseException:
+        remove_empty(path)
+        raise
+    write_config(settings, path)
+    return built
+
+
+def read_config(folder: Path, command: str, needed: Collection[str], option: str = "resume") -> dict[str, Any]:
+    """The settings of a run of a command.
+
+    Args:
+        folder: of the run.
+        command: that made it.
+        needed: keys that its config holds at least.
+        option: what the user gave, for messages.
+
+    Raises:
+        UserError: no run folder, or a config that cannot be read.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise UserError(
+            f"{option}: {folder} is no run folder (it holds no config.yaml); give one that darts {command} made"
+        )
+    try:
+        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {file} cannot be read ({reason(error)})") from None
+    if not isinstance(stored, dict) or not set(needed) <= stored.keys():
+        raise UserError(f"{option}: {file} is no config of darts {command}; give a folder that darts {command} made")
+    return stored
+
+
+def write_config(settings: Mapping[str, Any], folder: Path) -> None:
+    """Keep the settings beside the result."""
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
+
+
+def new_run_dir(command: str) -> Path:
+    """outputs/COMMAND/DATE/TIME under the caller's folder, with a number behind it if that is taken."""
+    now = datetime.now()
+    base = Path("outputs") / command / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S")
+    folder, number = base, 2
+    while folder.exists():
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return folder
+
+
+def chosen_run_dir(given: str | None, command: str) -> Path:
+    """The folder that was given, or a new one.
+
+    Raises:
+        UserError: an empty name.
+    """
+    if given == "":
+        raise UserError(f"run_dir: got an empty name; give a folder, or leave it out for outputs/{command}/DATE/TIME")
+    return new_run_dir(command) if given is None else Path(given)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a run folder that never came to hold anything."""
+    for path in (*sorted(folder.glob("*")), folder):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def read_result(path: Path, command: str, build: Callable[[dict[str, Any]], Result]) -> Result:
+    """Read a result.json.
+
+    Args:
+        path: the file.
+        command: that made it, for messages.
+        build: from its content to a result.
+
+    Raises:
+        UserError: no such file, or no result of that command and schema.
+    """
+    if not path.is_file():
+        hint = resuming(path.parent, command)
+        raise UserError(f"run: {path.parent} holds no result.json; finish it with: {hint}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise UserError(f"run: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}")
+        return build(content)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(f"run: {path} is no result of darts {command} ({error}); give the folder of a run") from None

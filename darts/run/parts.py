@@ -1,0 +1,137 @@
+"""From a node of settings to an object: the arguments of the class that `_target_` names.
+
+Hydra's own `instantiate` is not used: it calls any function of any package and resolves `${...}` once more, and
+settings may come from a run folder that somebody else wrote. Here `_target_` must name a class of an allowed
+package, names and types of the values must fit, values are taken as they are, and all problems are reported together.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.utils import get_class
+
+from darts.run import moved
+from darts.run.errors import UserError, reason
+
+PREFIXES = ("darts", "supernet")
+
+
+class Problems:
+    """Collects what is wrong with a config, to say it all at once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @contextmanager
+    def of(self, prefix: str = "") -> Iterator[None]:
+        """Notes mistakes of the block; `prefix` goes before argument names, if there is one."""
+        try:
+            yield
+        except UserError as error:
+            self.lines.append(str(error))
+        except ValueError as error:
+            name = str(error).split(":")[0]
+            joint = "." if name.replace(", ", "").isidentifier() else ": "
+            self.lines.append(f"{prefix}{joint}{error}" if prefix else str(error))
+
+    def stop(self) -> None:
+        """Raise if there were any.
+
+        Raises:
+            UserError: all problems, one a line.
+        """
+        if self.lines:
+            raise UserError("\n".join(dict.fromkeys(self.lines)))
+
+
+def build_part(settings: Mapping[str, Any], path: str, plugins: Sequence[str] = ()) -> Any:
+    """The object that `_target_` and its arguments describe.
+
+    Args:
+        settings: one node of the config.
+        path: where it stands, for messages.
+        plugins: packages allowed beside our own.
+
+    Raises:
+        UserError: a target that is not allowed, or arguments that do not fit.
+        ValueError: the class refuses a value.
+    """
+    target = settings.get("_target_")
+    if not isinstance(target, str):
+        raise UserError(f"{path}: it has no _target_; choose one of its group, {path}=NAME")
+    builder = allowed_class(target, path, plugins)
+    arguments = {key: value for key, value in settings.items() if key != "_target_"}
+    check_arguments(builder, arguments, path)
+    return builder(**arguments)
+
+
+def allowed_class(target: str, path: str, plugins: Sequence[str] = ()) -> Callable[..., Any]:
+    """The class of that name, if it is defined in an allowed package.
+
+    Raises:
+        UserError: another package, no such class, or something that is no class.
+    """
+    allowed = (*PREFIXES, *plugins)
+    message = f"{path}._target_: {target!r} is not a class of {', '.join(allowed)}; "
+    if target.split(".")[0] not in allowed:
+        raise UserError(message + f"if it is your own package, name it with plugins=[{target.split('.')[0]}]")
+    try:
+        found: Callable[..., Any] = get_class(moved.now(target))
+    except Exception as error:  # Hydra wraps whatever the import raised
+        raise UserError(message + reason(error)) from None
+    if found.__module__.split(".")[0] not in allowed:
+        raise UserError(message + f"it is {found.__module__}.{found.__qualname__}")
+    return found
+
+
+def check_arguments(builder: Callable[..., Any], arguments: Mapping[str, Any], path: str = "") -> None:
+    """Names and plain types of arguments, which stand at a path of the config, against the signature.
+
+    Raises:
+        UserError: all that does not fit.
+    """
+    problems, prefix = [], f"{path}." if path else ""
+    parameters = inspect.signature(builder).parameters
+    hints = typing.get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)  # type: ignore[misc]
+    for name, value in arguments.items():
+        if name not in parameters:
+            problems.append(f"unknown option {prefix}{name}; {path} takes {', '.join(parameters)}")
+        elif not _fits(value, hints.get(name, Any)):
+            wanted = getattr(hints[name], "__name__", None) or str(hints[name]).replace("collections.abc.", "")
+            problems.append(f"{prefix}{name}: got {value!r}; give {wanted}")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value can stand for a type; anything that YAML cannot say is left to the class."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, choice) for choice in typing.get_args(hint))
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    if hint in (str, bool, type(None)):
+        return isinstance(value, hint)
+    origin = typing.get_origin(hint)
+    if inspect.isclass(origin) and issubclass(origin, Sequence):
+        return isinstance(value, list | tuple) and all(_fits(v, a) for v in value for a in typing.get_args(hint)[:1])
+    return True
+
+
+def build_one(settings: Mapping[str, Any], group: str, plugins: Sequence[str] = ()) -> Any:
+    """The part of one group, where nothing else can be wrong.
+
+    Raises:
+        UserError: settings that do not fit.
+    """
+    problems = Problems()
+    part = None
+    with problems.of(group):
+        part = build_part(settings[group], group, plugins)
+    problems.stop()
+    return part

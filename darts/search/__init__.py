@@ -1,0 +1,1 @@
+"""The gradient engine: supernet, relaxation and bilevel steps, from batches to a cell."""

@@ -1,0 +1,185 @@
+"""From the settings of `darts search` to a search; all problems of a config are reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts.run.devices import choose_device
+from darts.run.errors import UserError
+from darts.run.parts import Problems, build_part, check_arguments
+from darts.run.seeding import make_generator, set_determinism
+from darts.search.budget import Budget
+from darts.search.compute import CHOICES, Compute
+from darts.search.loop import Search
+from darts.search.phases import Steps
+from darts.search.state import SearchState
+from darts.tasks.build import build_task
+from supernet.size import NetworkSize
+from supernet.spaces.base import Space, require
+
+PARTS = ("space", "dataset", "relaxation", "weight_step", "arch_step", "discretizer", "oracle")
+SECTIONS = ("network", "data", "budget", "engine", "phases")
+
+
+def check_sections(settings: Mapping[str, Any]) -> None:
+    """Whether everything that a search needs is there, before its values are looked at.
+
+    Raises:
+        UserError: all that is not.
+    """
+    problems = [
+        f"{name}: got {settings.get(name)!r}; "
+        + (f"choose one, {name}=NAME" if name in PARTS else f"give {name}.KEY=VALUE")
+        for name in (*PARTS, *SECTIONS)
+        if not isinstance(settings.get(name), dict)
+    ]
+    for group in ("phases", "regularizer", "monitor"):
+        nodes = settings.get(group)
+        if isinstance(nodes, dict):
+            problems += [f"{group}.{k}: got {v!r}; give its class" for k, v in nodes.items() if not isinstance(v, dict)]
+        elif nodes and group != "phases":
+            problems.append(f"{group}: got {nodes!r}; choose with {group}=[NAME,NAME]")
+    plugins = settings.get("plugins")
+    if not isinstance(plugins, list) or not all(isinstance(name, str) and name for name in plugins):
+        problems.append(f"plugins: got {plugins!r}; give a list of packages, plugins=[NAME]")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the loop runs.
+
+    Attributes:
+        order: which half-step comes first.
+        deterministic: deterministic algorithms, or the fastest.
+        checkpoint_minutes: between checkpoints inside an epoch.
+        threads: of the CPU, or None for torch's choice.
+        precision, recompute, native, compile, cuda_graphs: see `darts.search.compute.Compute`.
+    """
+
+    order: str = "architecture_first"
+    deterministic: bool = True
+    checkpoint_minutes: float = 5.0
+    threads: int | None = None
+    precision: str = "float32"
+    recompute: str = "none"
+    native: bool = True
+    compile: bool = False
+    cuda_graphs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads: got {self.threads}; give 1 or more, or null")
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name}: got {value!r}; allowed are {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Size and statistics of the supernet.
+
+    Attributes:
+        channels, cells: see `supernet.size.NetworkSize`.
+        batch_norm: ``batch`` or ``running`` statistics, see `supernet.norm`.
+    """
+
+    channels: int = 16
+    cells: int = 1
+    batch_norm: str = "batch"
+
+    def size(self) -> NetworkSize:
+        """With the benchmark's inputs and outputs."""
+        return NetworkSize(self.channels, self.cells)
+
+
+def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
+    """The whole search that a config describes.
+
+    Raises:
+        UserError: all problems of the config, one a line.
+    """
+    check_sections(settings)
+    problems = Problems()
+    plugins, seed = settings["plugins"], settings.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        problems.lines.append(f"seed: got {seed!r}; give a whole number from 0 to 2^63 - 1")
+        seed = 0
+    built: dict[str, Any] = {}
+    for name in PARTS:
+        with problems.of(name):
+            built[name] = build_part(settings[name], name, plugins)
+            if name == "oracle":  # looked for, not opened, and forgotten here
+                built.pop(name).check()
+    for group in ("regularizer", "monitor", "phases"):
+        built[group] = {}
+        for name, node in (settings.get(group) or {}).items():
+            with problems.of(f"{group}.{name}"):
+                built[group][name] = build_part(node, f"{group}.{name}", plugins)
+    for name, options in (("budget", Budget), ("engine", Engine)):
+        with problems.of(name):
+            check_arguments(options, settings[name], name)
+            built[name] = options(**settings[name])
+    device = torch.device("cpu")
+    with problems.of("device"):
+        device = choose_device(str(settings["device"]))
+    engine = built.get("engine", Engine())
+    with problems.of("engine"):
+        built["steps"] = Steps(built.get("weight_step"), built.get("arch_step"), engine.order)  # type: ignore[arg-type]
+    if engine.threads is not None:
+        torch.set_num_threads(engine.threads)
+    set_determinism(engine.deterministic)
+    space: Space | None = built.get("space")
+    if space is not None:
+        with problems.of("space"):
+            require(space, ["supernet"], "darts search", "; darts baseline searches it")
+        if "supernet" not in space.abilities:
+            space = None
+    if space is not None and "discretizer" in built:
+        with problems.of("discretizer"):
+            built["discretizer"](torch.zeros(space.architecture_shapes["alpha_EO"]), space)
+    with problems.of("network"):
+        check_arguments(Network, settings["network"], "network")
+        built["network"] = Network(**settings["network"])
+        if space is not None:
+            with torch.device("meta"):  # refuses sizes and unknown operations; nothing is computed
+                space.supernet(built["network"].size(), built["network"].batch_norm)
+    with problems.of("data"):
+        if "dataset" in built:
+            built["task"] = build_task(settings, built["dataset"], settings["data"], "data")(seed=seed, device=device)
+    problems.stop()
+
+    assert space is not None
+    torch.manual_seed(seed)  # for candidate operations that draw from torch's own generator
+    task, options = built["task"], built["network"]
+    size = task.network_size(options.channels, options.cells)
+    network = space.supernet(size, options.batch_norm, make_generator(seed, "network")).to(device)
+    with problems.of("engine"):
+        compute = Compute(
+            network, engine.precision, engine.recompute, engine.native, engine.compile, engine.cuda_graphs
+        )
+    problems.stop()
+    steps: Steps = built["steps"]
+    with problems.of("arch_step"):
+        built["state"] = SearchState(
+            space, network, built["relaxation"], task, steps.weights.make_optimizer, steps.architecture.make_optimizer,
+            list(built["regularizer"].values()), seed, compute,
+        )  # fmt: skip
+    problems.stop()
+    with problems.of("engine"):
+        built["search"] = Search(
+            built["state"], steps, built["phases"], built["discretizer"], built["budget"],
+            list(built["monitor"].values()), run_dir, engine.checkpoint_minutes,
+        )  # fmt: skip
+    problems.stop()
+    search: Search = built["search"]
+    with problems.of("budget"):
+        search.check_budget()
+    problems.stop()
+    return search

@@ -1,0 +1,62 @@
+"""From the state of a search that has ended to its result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+
+from darts.run.environment import environment
+from darts.search.phases import Schedule, Steps
+from darts.search.result import SearchResult
+from darts.search.state import SearchState
+from supernet.size import NetworkSize
+
+
+def result_of(state: SearchState, steps: Steps, schedule: Schedule, stopped_by: str) -> SearchResult:
+    """The result, once the last epoch has ended; all that it says is read from what ran."""
+    last, space, task, size = state.history[-1], state.space, state.task, NetworkSize()
+    cell = state.found or last["cell"]
+    cost = space.cost(space.parse(cell), size)
+    training = state.seconds["training"]
+    return SearchResult(
+        cell=cell,
+        seed=state.seed,
+        planned_steps=state.planned_steps,
+        stopped_by=stopped_by,
+        epochs=state.step // task.steps_per_epoch,
+        steps=state.step,
+        images=state.images,
+        evaluation_images=state.evaluation_images,
+        seconds=dict(state.seconds),
+        history=state.history,
+        alphas=last["alphas"],
+        supernet_valid=last[f"valid_{task.metric.name}"],
+        flops=cost.flops,
+        params=cost.params,
+        network_size=str(size),
+        searched_on=task.name,
+        settings={
+            "batch_norm": getattr(state.network, "batch_norm", None),
+            **task.settings,
+            "order": steps.order,
+            "architecture_trained": any(phase.trains_architecture for phase in schedule.phases.values()),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "precision": state.compute.precision,
+        },
+        versions=environment(state.device),
+        metric=asdict(task.metric) | {"limits": list(task.metric.limits)},  # as it is read again
+        allowed=operations_left(state),
+        timing={"steps_per_second": state.step / training, "images_per_second": state.images / training},
+    )
+
+
+def operations_left(state: SearchState) -> dict[str, list[str]] | None:
+    """Names of the operations that are still allowed, by edge; None if all are."""
+    if state.allowed_EO is None:
+        return None
+    space = state.space
+    return {
+        edge: [name for name, mark in zip(space.candidates, row, strict=True) if mark]
+        for edge, row in zip(space.edge_names, state.allowed_EO, strict=True)
+    }

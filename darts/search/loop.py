@@ -1,0 +1,265 @@
+"""The search: one loop over steps, epochs and phases, from the first batch to the cell.
+
+Every method goes through this loop; what differs between methods are the objects it calls: phases, weight step,
+architecture step, relaxation, regularizers, discretizer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from darts.run.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from darts.run.environment import environment
+from darts.run.errors import UserError, reason
+from darts.run.signals import StopRequest
+from darts.search.budget import Budget
+from darts.search.discretizers.base import Discretizer
+from darts.search.finish import result_of
+from darts.search.monitors.base import Monitor
+from darts.search.phases import Phase, Schedule, Steps
+from darts.search.plan import planned_steps
+from darts.search.result import SearchResult
+from darts.search.state import NonFiniteLoss, SearchState
+from supernet.spaces.base import Genotype
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM); its checkpoint is written."""
+
+
+class Unwritable(UserError):
+    """A checkpoint could not be written; the one before is kept."""
+
+
+class Search:
+    """One search, ready to run.
+
+    Args:
+        state: network, architecture parameters, optimizers, data.
+        steps: the two half-steps and their order.
+        phases: by name, in order.
+        discretizer: from edge weights to a cell.
+        budget: how long.
+        monitors: told of every step and epoch.
+        run_dir: where the checkpoint goes; nothing is written if None.
+        checkpoint_minutes: working time between checkpoints inside an epoch; one stands at each epoch's end.
+    """
+
+    def __init__(
+        self,
+        state: SearchState,
+        steps: Steps,
+        phases: Mapping[str, Phase],
+        discretizer: Discretizer,
+        budget: Budget,
+        monitors: Sequence[Monitor] = (),
+        run_dir: Path | None = None,
+        checkpoint_minutes: float = 5.0,
+    ) -> None:
+        if not checkpoint_minutes >= 0:
+            raise ValueError(f"checkpoint_minutes: got {checkpoint_minutes}; give 0 (every step) or more")
+        self.state, self.steps, self.schedule = state, steps, Schedule(phases)
+        self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
+        self.run_dir, self.checkpoint_minutes = run_dir, checkpoint_minutes
+        self.stop = StopRequest()
+        self.checkpointed_step = -1
+
+    def run(self) -> SearchResult:
+        """Search until the budget is spent.
+
+        Raises:
+            NonFiniteLoss: training diverged; the last good checkpoint is kept.
+            Interrupted: asked to stop; the checkpoint is written.
+        """
+        state = self.state
+        if state.planned_steps == 0:
+            state.planned_steps = self.plan()
+        stopped_by = "steps"
+        steps_per_epoch = state.task.steps_per_epoch
+        for monitor in self.monitors:
+            monitor.on_start(self)
+        try:
+            with self.stop.listening():
+                self._checkpoint()
+                last_checkpoint = clock = time.perf_counter()
+                while state.step < state.planned_steps:
+                    phase = self._phase()
+                    self.steps.weights.schedule(state)
+                    try:
+                        numbers = phase.step(state, self.steps)
+                    except NonFiniteLoss as error:
+                        raise NonFiniteLoss(self._diverged(state.step + 1, str(error))) from None
+                    state.step += 1
+                    if "train_loss" in numbers:
+                        state.train_loss_sum += numbers["train_loss"]
+                        state.train_loss_count += 1
+                    clock = self._spend("training", clock)
+                    for monitor in self.monitors:
+                        monitor.on_step(self, numbers)
+
+                    epoch_ends = state.step % steps_per_epoch == 0
+                    out_of_time = self.budget.seconds is not None and state.seconds["total"] >= self.budget.seconds
+                    if out_of_time or state.step == state.planned_steps:
+                        self._leave()
+                    if epoch_ends or out_of_time or state.step == state.planned_steps:
+                        self._end_epoch()
+                        clock = self._spend("evaluation", clock)
+                    if out_of_time and state.step < state.planned_steps:
+                        stopped_by = "seconds"
+                        break
+                    waited = (clock - last_checkpoint) / 60
+                    if epoch_ends or self.stop.made or waited >= self.checkpoint_minutes:
+                        self._checkpoint()
+                        last_checkpoint = clock = self._spend("checkpoints", clock)
+                    if self.stop.made and state.step < state.planned_steps:
+                        raise Interrupted
+            self._checkpoint()
+            result = result_of(state, self.steps, self.schedule, stopped_by)
+        finally:
+            for monitor in self.monitors:
+                monitor.on_end(self)
+        return result
+
+    def _phase(self) -> Phase:
+        """The phase of the next step; leaves the one before and enters it where it begins."""
+        state = self.state
+        name = self.schedule.at(state.step, state.planned_steps)
+        if name != state.phase:
+            if state.phase:
+                self._leave()
+            state.phase = name
+            self.schedule.phases[name].enter(state)
+        state.phase_progress = self.schedule.progress(state.step, state.planned_steps)
+        return self.schedule.phases[name]
+
+    def _leave(self) -> None:
+        """The phase under way ends; what it found, if it found something, holds until the next one ends."""
+        state = self.state
+        found = self.schedule.phases[state.phase].exit(state)
+        state.phase, state.found = "", None if found is None else str(found)
+
+    def plan(self) -> int:
+        """The number of steps that the budget stands for; times a few steps on throw-away state for seconds."""
+        return planned_steps(self.state, self.steps, self.schedule, self.budget)
+
+    def check_budget(self) -> None:
+        """Refuse a budget that does not reach a single step, before anything is written.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.budget.seconds is None:
+            self.plan()
+
+    def change_budget(self, extend: bool) -> None:
+        """Plan anew on a state that has steps behind it.
+
+        Raises:
+            UserError: the new budget is longer and `extend` is false, or it ends before where the run stands.
+        """
+        state, planned = self.state, self.plan()
+        if planned > state.planned_steps and not extend:
+            raise UserError(
+                f"budget: {planned} steps are more than the {state.planned_steps} planned; "
+                "add extend=true (schedules are stretched, so it is another run from here on)"
+            )
+        if planned <= state.step:
+            raise UserError(f"budget: {planned} steps, but {state.step} are done already; give a larger budget")
+        partial = state.history and state.history[-1]["step"] % state.task.steps_per_epoch
+        if planned != state.planned_steps and partial:
+            state.history.pop()  # the record of an epoch that now goes on
+        state.planned_steps, state.found = planned, None
+        self.checkpointed_step = -1
+
+    def resume(self) -> dict[str, Any]:
+        """Go on from the run folder's checkpoint; returns its content.
+
+        Raises:
+            UserError: no checkpoint, a broken one, or one of another space.
+        """
+        assert self.run_dir is not None
+        path = checkpoint_path(self.run_dir)
+        content = load_checkpoint(path)
+        space = self.state.space.describe()
+        if content.get("space") != space:
+            raise UserError(
+                f"resume: {path} is of the space {content.get('space')}, the config of that folder says {space}; "
+                "put back the config.yaml that belongs to this checkpoint"
+            )
+        try:
+            self.state.load_state_dict(content["state"])
+            for name, phase in self.schedule.phases.items():
+                phase.load_state_dict(content.get("phases", {}).get(name, {}))
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"resume: {path} does not fit the config of that folder ({reason(error)}); "
+                "put back the config.yaml that belongs to this checkpoint"
+            ) from None
+        self.checkpointed_step = self.state.step
+        return content
+
+    def _derived(self) -> Genotype:
+        return self.discretizer(self.state.expected_weights().mean_EO, self.state.space)
+
+    def _diverged(self, step: int, what: str) -> str:
+        kept = "no checkpoint was written"
+        if self.run_dir is not None and self.checkpointed_step >= 0:
+            kept = f"the checkpoint of step {self.checkpointed_step} is kept in {checkpoint_path(self.run_dir)}"
+        return (
+            f"step {step} of {self.state.planned_steps} ({self.state.phase}): {what}; {kept}. "
+            "Lower weight_step.lr or arch_step.lr, or set weight_step.grad_clip=5, and start anew"
+        )
+
+    def _end_epoch(self) -> None:
+        state = self.state
+        valid_loss, value = state.evaluate()
+        if not math.isfinite(valid_loss):
+            raise NonFiniteLoss(self._diverged(state.step, f"the validation loss in the evaluation is {valid_loss}"))
+        record = {
+            "epoch": -(-state.step // state.task.steps_per_epoch),
+            "step": state.step,
+            "alphas": {name: value.tolist() for name, value in state.params.items()},
+            "cell": state.found or str(self._derived()),
+            "train_loss": state.train_loss_sum / max(1, state.train_loss_count),
+            "valid_loss": valid_loss,
+            f"valid_{state.task.metric.name}": value,
+        }
+        if state.allowed_EO is not None:
+            record["allowed"] = [list(row) for row in state.allowed_EO]
+        state.train_loss_sum, state.train_loss_count = 0.0, 0
+        state.history.append(record)
+        for monitor in self.monitors:
+            monitor.on_epoch(self, record)
+
+    def _checkpoint(self) -> None:
+        state = self.state
+        if self.run_dir is None or state.step == self.checkpointed_step:
+            return
+        if not state.is_finite():
+            raise NonFiniteLoss(
+                self._diverged(state.step, "a network weight or an architecture parameter is not finite")
+            )
+        content = {
+            "space": state.space.describe(),
+            "environment": environment(state.device),
+            "state": state.state_dict(),
+            "phases": {name: phase.state_dict() for name, phase in self.schedule.phases.items()},
+        }
+        try:
+            save_checkpoint(checkpoint_path(self.run_dir), content)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise Unwritable(
+                f"run_dir: cannot write the checkpoint of step {state.step} ({reason(error)}); the one of "
+                f"step {self.checkpointed_step} is kept. Free some space, then resume"
+            ) from None
+        self.checkpointed_step = state.step
+
+    def _spend(self, part: str, since: float) -> float:
+        now = time.perf_counter()
+        self.state.seconds[part] = self.state.seconds.get(part, 0.0) + now - since
+        self.state.seconds["total"] += now - since
+        return now

@@ -1,0 +1,153 @@
+"""The phases of a search: what one step updates, and for which share of the budget.
+
+More kinds (shrink, project and fine-tune, evolve over the supernet) are further classes here or in plug-ins.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from darts.search.arch_steps.base import ArchStep
+from darts.search.state import SearchState
+from darts.search.weight_steps.base import WeightStep
+from supernet.relaxations.base import Relaxation
+from supernet.spaces.base import Genotype
+
+ORDERS = ("architecture_first", "weights_first")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The two half-steps of a search and which comes first.
+
+    Raises:
+        ValueError: unknown order.
+    """
+
+    weights: WeightStep
+    architecture: ArchStep
+    order: str = "architecture_first"
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"order: got {self.order!r}; allowed are {', '.join(ORDERS)}")
+
+
+class Phase(ABC):
+    """A stretch of the search in which every step does the same.
+
+    The loop calls `enter` before the first step, `step` for every step, `exit` after the last one; a resumed search
+    calls `load_state_dict` instead of `enter` where the phase was under way. `SearchState.phase_progress` is the share
+    of the phase that is done. A phase may narrow the space (`SearchState.allow`), and need not train anything.
+
+    Args:
+        share: its part of the budget, relative to the other phases'; 0 leaves it out.
+
+    Raises:
+        ValueError: share is negative.
+    """
+
+    trains_architecture = True
+
+    def __init__(self, share: float = 1.0) -> None:
+        if not 0 <= share < math.inf:
+            raise ValueError(f"share: got {share}; give 0 or more")
+        self.share = share
+
+    @abstractmethod
+    def passes(self, steps: Steps, relaxation: Relaxation) -> int:
+        """Forward passes of a batch in one step."""
+
+    @abstractmethod
+    def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        """Draw batches, update; returns the numbers worth a curve, ``train_loss`` among them if it trains weights."""
+
+    def enter(self, state: SearchState) -> None:
+        """The phase begins."""
+        return
+
+    def exit(self, state: SearchState) -> Genotype | None:
+        """The phase ends; the last one may give the genotype that the search has found, in place of the
+        discretizer's."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the phase itself has to remember, as tensors, numbers, strings, lists and dicts."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly there."""
+        return
+
+
+class WarmUp(Phase):
+    """Network weights alone."""
+
+    trains_architecture = False
+
+    def passes(self, steps: Steps, relaxation: Relaxation) -> int:
+        return steps.weights.passes(relaxation)
+
+    def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        return steps.weights(state, state.task.train.next(), None)
+
+
+class Bilevel(Phase):
+    """An architecture step on a validation batch and a weight step on a training batch."""
+
+    def passes(self, steps: Steps, relaxation: Relaxation) -> int:
+        return steps.weights.passes(relaxation) + steps.architecture.passes(relaxation)
+
+    def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        train_batch, valid_batch = state.task.train.next(), state.task.valid.next()
+        both = (steps.architecture, steps.weights)
+        numbers: dict[str, float] = {}
+        for half in both if steps.order == "architecture_first" else reversed(both):
+            numbers |= half(state, train_batch, valid_batch)
+        return numbers
+
+
+class Schedule:
+    """Phases by name, in order, over a planned number of steps.
+
+    Raises:
+        ValueError: no phase has a share.
+    """
+
+    def __init__(self, phases: Mapping[str, Phase]) -> None:
+        self.phases = {name: phase for name, phase in phases.items() if phase.share > 0}
+        if not self.phases:
+            raise ValueError("share: all phases have 0; give at least one a share above 0")
+        self.shares = sum(phase.share for phase in self.phases.values())
+
+    def ends(self, planned_steps: int) -> dict[str, int]:
+        """The step before which each phase ends."""
+        done, ends = 0.0, {}
+        for name, phase in self.phases.items():
+            done += phase.share
+            ends[name] = round(planned_steps * done / self.shares)
+        return ends
+
+    def at(self, step: int, planned_steps: int) -> str:
+        """Name of the phase that a step belongs to."""
+        ends = self.ends(planned_steps)
+        return next((name for name, end in ends.items() if step < end), list(ends)[-1])
+
+    def progress(self, step: int, planned_steps: int) -> float:
+        """Share of its phase that is done before a step, in [0, 1]."""
+        ends = [0, *self.ends(planned_steps).values()]
+        begin, end = next(((a, b) for a, b in itertools.pairwise(ends) if step < b), (step, step + 1))
+        return (step - begin) / (end - begin)
+
+    def total(self, value: Mapping[str, float], planned_steps: int) -> float:
+        """Sum over all steps of something that a step of each phase has a value of."""
+        start, total = 0, 0.0
+        for name, end in self.ends(planned_steps).items():
+            total += (end - start) * value[name]
+            start = end
+        return total

@@ -1,0 +1,99 @@
+"""What a search found, and its file result.json.
+
+Wall-clock values stand under `seconds` and `timing` alone; everything else repeats bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from darts.run.files import write_text
+from darts.run.folder import SCHEMA_VERSION, read_result
+from darts.tasks.base import Metric
+
+CONFIG_KEYS = ("space", "network", "data", "budget", "engine", "seed", "relaxation", "discretizer")
+"""What a config of a search holds at least."""
+ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True, "limits": [0, 100]}  # of version 0.1
+VALID = "supernet_valid_"
+
+
+@dataclass
+class SearchResult:
+    """One finished search; field by field the content of result.json.
+
+    Attributes:
+        cell: the derived cell.
+        planned_steps, epochs, steps: what was planned and what was done; `epochs` are complete passes.
+        stopped_by: ``steps`` when all planned steps were done, ``seconds`` when the clock ran out first.
+        images: images passed forward by training steps; `evaluation_images` those of evaluations.
+        seconds: working time by part, across resumes.
+        history: one record an epoch: epoch, step, alphas, cell, train_loss, valid_loss, valid_METRIC; and
+            `allowed`, marks (E, O), if phases had closed operations.
+        alphas: the final architecture parameters.
+        supernet_valid: the task's metric of the mixture on the architecture part of the training data; in the file
+            under its name, such as `supernet_valid_accuracy` (%).
+        flops, params: of the cell's network at `network_size`.
+        settings: what else the numbers hinge on: batch norm, split, determinism.
+        metric: what the task is judged by; see `darts.tasks.base.Metric`.
+        allowed: by edge, the operations that phases left; None if they left all.
+        oracle: {table, cells, searched_on, rows: [{dataset, split, epochs, value, rank}]}, or None.
+    """
+
+    cell: str
+    seed: int
+    planned_steps: int
+    stopped_by: str
+    epochs: int
+    steps: int
+    images: int
+    evaluation_images: int
+    seconds: dict[str, float]
+    history: list[dict[str, Any]]
+    alphas: dict[str, Any]
+    supernet_valid: float
+    flops: int
+    params: int
+    network_size: str
+    searched_on: str
+    settings: dict[str, Any]
+    versions: dict[str, str | int]
+    metric: dict[str, Any] = field(default_factory=lambda: dict(ACCURACY))
+    allowed: dict[str, list[str]] | None = None
+    oracle: dict[str, Any] | None = None
+    timing: dict[str, float] = field(default_factory=dict)
+    kind: str = "search"
+    schema_version: int = SCHEMA_VERSION
+
+    def write(self, path: Path) -> None:
+        """Write result.json atomically."""
+        named = {VALID + self.metric["name"] if k == "supernet_valid" else k: v for k, v in asdict(self).items()}
+        text = json.dumps(named, indent=1, allow_nan=False)
+        text = re.sub(r"\[\n\s+([-+.\de,\s]+?)\n\s+\]", lambda numbers: "[" + " ".join(numbers[1].split()) + "]", text)
+        write_text(path, text + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> SearchResult:
+        """Read result.json.
+
+        Raises:
+            UserError: no such file, or no result of this schema.
+        """
+
+        def build(content: dict[str, Any]) -> SearchResult:
+            (name,) = (key for key in content if key.startswith(VALID))
+            return cls(**{"supernet_valid" if key == name else key: value for key, value in content.items()})
+
+        return read_result(path, "search", build)
+
+    def look_up(self, table: str, rows: list[dict[str, Any]], cells: int) -> None:
+        """Take note of what a table, of that name and with so many cells, knows of the cell."""
+        self.oracle = {"table": table, "cells": cells, "searched_on": self.searched_on, "rows": rows}
+
+    @property
+    def judged_by(self) -> Metric:
+        """The task's metric."""
+        return Metric(**self.metric | {"limits": tuple(self.metric["limits"])})

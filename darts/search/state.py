@@ -1,0 +1,215 @@
+"""Everything a search changes while it runs: what a checkpoint holds, and nothing else changes.
+
+Shape suffixes: E edges, O operations.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from darts.run.errors import UserError
+from darts.run.seeding import make_generator, torch_noise
+from darts.search.compute import Compute
+from darts.search.regularizers.base import Regularizer
+from darts.tasks.base import Batch, Task
+from supernet.relaxations.base import EdgeWeights, Relaxation, opened
+from supernet.spaces.base import Space
+
+Optimizers = Callable[[Any], torch.optim.Optimizer]
+
+
+class NonFiniteLoss(UserError):
+    """A loss became infinite or NaN; the message says in which part."""
+
+
+class SearchState:
+    """Network weights, architecture parameters, optimizers, generators, position in data and schedule.
+
+    Args:
+        space: what can be found.
+        network: its supernet, on the task's device.
+        relaxation: from architecture parameters to edge weights.
+        task: batches, loss and metric.
+        weight_optimizer: makes the optimizer of the network's parameters, which it is given.
+        arch_optimizer: makes the one of the architecture parameters, a dict by name, which it is given.
+        regularizers: terms added to the architecture's objective.
+        seed: decides every random choice of the search.
+        compute: how the network is evaluated; plainly in float32 if None.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        network: nn.Module,
+        relaxation: Relaxation,
+        task: Task,
+        weight_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        arch_optimizer: Callable[[dict[str, Tensor]], torch.optim.Optimizer],
+        regularizers: Sequence[Regularizer] = (),
+        seed: int = 0,
+        compute: Compute | None = None,
+    ) -> None:
+        self.compute = compute or Compute(network)
+        self.space, self.network, self.relaxation, self.task = space, network, relaxation, task
+        self.regularizers, self.seed = tuple(regularizers), seed
+        self.device = self.compute.device
+        self.sampling = make_generator(seed, "sampling")
+        self.params = relaxation.init_params(space.architecture_shapes, make_generator(seed, "architecture"))
+        for value in self.params.values():
+            value.requires_grad_()
+        self.allowed_EO: tuple[tuple[bool, ...], ...] | None = None  # operations; all if None
+        self.weight_optimizer = weight_optimizer(network.parameters())
+        self.arch_optimizer = arch_optimizer(self.params)
+        self.planned_steps = 0
+        self.step = 0
+        self.phase = ""
+        self.phase_progress = 0.0
+        self.found: str | None = None  # genotype of the phase that ended last, if it gave one
+        self.images = 0
+        self.evaluation_images = 0
+        self.train_loss_sum, self.train_loss_count = 0.0, 0  # of the epoch under way
+        self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0}
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def progress(self) -> float:
+        """Share of the search that is done, in [0, 1]."""
+        return self.step / max(1, self.planned_steps)
+
+    def allow(self, allowed_EO: Sequence[Sequence[bool]]) -> None:
+        """Keep these operations alone from now on; for phases that shrink the space.
+
+        Raises:
+            ValueError: another shape, or an edge without any.
+        """
+        marks = tuple(tuple(bool(mark) for mark in row) for row in allowed_EO)
+        shape = tuple(self.params["alpha_EO"].shape)
+        if len(marks) != shape[0] or not all(len(row) == shape[1] and any(row) for row in marks):
+            raise ValueError(f"allowed: got {marks}; give {shape} marks, at least one an edge")
+        self.allowed_EO = None if all(map(all, marks)) else marks
+
+    def edge_weights(self, half: str) -> list[EdgeWeights]:
+        """What the relaxation gives a half-step now, on the network's device.
+
+        Raises:
+            ValueError: other than as many paths as it announced.
+        """
+        found = self.relaxation(opened(self.params, self.allowed_EO), self.progress, self.sampling, half)
+        if len(found) != (announced := self.relaxation.paths(half)):
+            raise ValueError(f"relaxation: it gave {len(found)} paths to {half}; its paths() says {announced}")
+        return [self._placed(weights) for weights in found]
+
+    def expected_weights(self) -> EdgeWeights:
+        """What the supernet is evaluated with, without sampling, without history, on the CPU."""
+        with torch.no_grad():
+            found = self.relaxation.expected(opened(self.params, self.allowed_EO), self.progress)
+        return found if self.allowed_EO is None else found.allowed(self.allowed_EO)
+
+    def _placed(self, weights: EdgeWeights) -> EdgeWeights:
+        return (weights if self.allowed_EO is None else weights.allowed(self.allowed_EO)).to(self.device)
+
+    def loss(self, batch: Batch, path: EdgeWeights, part: str, alone: bool = True) -> Tensor:
+        """The task's loss of one path; counts the images and insists on a finite value.
+
+        Args:
+            batch: inputs and targets.
+            path: one element of `edge_weights`.
+            part: of the search, for messages.
+            alone: whether its backward pass comes before the next forward pass.
+
+        Raises:
+            NonFiniteLoss: the value is infinite or NaN.
+        """
+        inputs, targets = batch
+        loss = self.task.loss(self.compute.logits(inputs, path, alone), targets)
+        self.images += len(targets)
+        if not math.isfinite(value := loss.item()):
+            raise NonFiniteLoss(f"the {part} is {value}")
+        return loss
+
+    def noise(self, state: tuple[Tensor, list[Tensor]] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """State of everything that a pass may draw from: sampling, and torch's own generators for layers such as
+        dropout; put back, if given."""
+        if state is not None:
+            self.sampling.set_state(state[0])
+            torch_noise(self.device, state[1])
+        return self.sampling.get_state(), torch_noise(self.device)
+
+    def regularization(self) -> Tensor | float:
+        """Sum of all terms that depend on the architecture parameters alone."""
+        return sum(
+            term(opened(self.params, self.allowed_EO), self.relaxation, self.progress) for term in self.regularizers
+        )
+
+    def evaluate(self) -> tuple[float, float]:
+        """Loss and metric of the network that is trained, on the architecture part of the data."""
+        weights = self.expected_weights().to(self.device)
+        self.network.eval()
+        loss_sum, items = 0.0, 0
+        score: float = 0.0
+        with torch.no_grad():
+            for inputs, targets in self.task.evaluation_batches():
+                outputs = self.compute.logits(inputs, weights)
+                loss_sum += self.task.loss(outputs, targets).item() * len(targets)
+                score += self.task.score(outputs, targets).item()
+                items += len(targets)
+        self.network.train()
+        self.evaluation_images += items
+        return loss_sum / items, self.task.per_item * score / items
+
+    def is_finite(self) -> bool:
+        """Whether all weights and architecture parameters are finite."""
+        tensors = [*self.network.parameters(), *self.params.values()]
+        return all(bool(value.isfinite().all()) for value in tensors)
+
+    _counters = (
+        "planned_steps", "step", "phase", "phase_progress", "images", "evaluation_images", "train_loss_sum",
+        "train_loss_count", "allowed_EO", "found",
+    )  # fmt: skip
+    _added = {"phase_progress": 0.0, "allowed_EO": None, "found": None}  # what checkpoints of version 0.1 lack
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as tensors, numbers, strings, lists and dicts."""
+        state: dict[str, Any] = {name: getattr(self, name) for name in self._counters}
+        return state | {
+            "seconds": dict(self.seconds),
+            "history": list(self.history),
+            "network": self.network.state_dict(),
+            "params": {name: value.detach() for name, value in self.params.items()},
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "arch_optimizer": self.arch_optimizer.state_dict(),
+            "sampling": self.sampling.get_state(),
+            **self.task.state_dict(),
+            "noise": torch_noise(self.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state` was taken."""
+        for name in self._counters:
+            setattr(self, name, state[name] if name not in self._added else state.get(name, self._added[name]))
+        self.seconds, self.history = dict(state["seconds"]), list(state["history"])
+        self.network.load_state_dict(state["network"])
+        with torch.no_grad():
+            for name, value in self.params.items():
+                value.copy_(state["params"][name])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.arch_optimizer.load_state_dict(state["arch_optimizer"])
+        self.sampling.set_state(state["sampling"])
+        self.task.load_state_dict(state)
+        torch_noise(self.device, state["noise"] if "noise" in state else [state["torch_rng"]])
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Whatever happens inside is undone at the end."""
+        before = copy.deepcopy(self.state_dict())
+        try:
+            yield
+        finally:
+            self.load_state_dict(before)

@@ -1,0 +1,131 @@
+"""What a task is: batches, loss and metrics, and what it asks of a network.
+
+Shape suffixes: B batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from supernet.size import NetworkSize
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs (B, ...) and targets (B, ...)."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a task is judged by, beside its loss.
+
+    Attributes:
+        name: as it stands in results, ``valid_NAME``, and in reports.
+        unit: behind a value.
+        higher_is_better: its direction.
+        limits: lowest and highest value, for axes; None where there is no bound.
+    """
+
+    name: str
+    unit: str = ""
+    higher_is_better: bool = True
+    limits: tuple[float | None, float | None] = (None, None)
+
+    def worth(self, value: float) -> float:
+        """The value with the sign that makes more better."""
+        return value if self.higher_is_better else -value
+
+    def text(self, value: float) -> str:
+        """The value for people: ``98.47%``."""
+        return f"{value:.2f}{self.unit}" if self.unit in ("", "%") else f"{value:.4g} {self.unit}"
+
+
+class Stream(Protocol):
+    """Endless batches whose whole position is in a state."""
+
+    def next(self) -> Batch:
+        """The next batch, on the task's device."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly there."""
+
+
+class Task(ABC):
+    """Data in two parts, one for the weights and one for the architecture, and how an answer is judged.
+
+    The engine draws from `train` and `valid` in every step, and goes through `evaluation_batches` at the end of every
+    epoch. Whoever fits a single network does the same.
+
+    A constructor takes a data set, `split`, `batch_size`, `seed`, `device` and `subset`, as those of `Classification`,
+    and whatever else its YAML has.
+
+    Attributes, after the constructor:
+        name: of the data, for reports.
+        device: where batches are.
+        batch_size: items of a batch.
+        steps_per_epoch: batches in one pass over the weights' part.
+        train, valid: streams of the two parts.
+        metric: what supernets and networks are judged by.
+        in_channels, outputs, image_size: what a network gets and has to give.
+        sizes: items of the two parts.
+        settings: what else a result hinges on; stands in it.
+    """
+
+    name: str
+    device: torch.device
+    batch_size: int
+    steps_per_epoch: int
+    train: Stream
+    valid: Stream
+    metric: Metric
+    in_channels: int
+    outputs: int
+    image_size: int
+    sizes: tuple[int, int]
+    settings: dict[str, Any]
+
+    @abstractmethod
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """The architecture part once, always in the same order."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean over the batch."""
+
+    @abstractmethod
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Sum over the batch of what the metric is the mean of, times `per_item`."""
+
+    @abstractmethod
+    def draw(self, count: int, generator: torch.Generator) -> Batch:
+        """Items drawn from both parts, without augmentation: for scores of untrained networks.
+
+        Raises:
+            ValueError: more than there are.
+        """
+
+    per_item = 1.0  # factor from the mean score to the metric
+
+    def network_size(self, channels: int, cells: int) -> NetworkSize:
+        """The size of a network for this task."""
+        return NetworkSize(channels, cells, self.outputs, self.in_channels, self.image_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where both streams stand."""
+        return {"train": self.train.state_dict(), "valid": self.valid.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly there.
+
+        Raises:
+            ValueError: the state is of other data.
+        """
+        self.train.load_state_dict(state["train"])
+        self.valid.load_state_dict(state["valid"])

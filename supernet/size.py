@@ -1,0 +1,42 @@
+"""How large a network is, and what it costs. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainable parameters and multiply-adds of one forward pass of one image."""
+
+    params: int = 0
+    flops: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.params + other.params, self.flops + other.flops)
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(self.params * times, self.flops * times)
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """What decides the cost of a network beside its genotype; NAS-Bench-201's on CIFAR-10 by default.
+
+    Attributes:
+        channels: C of the first stage.
+        cells: cells a stage, N.
+        num_classes: outputs K.
+        in_channels: of an input.
+        image_size: side of an input, pixels.
+    """
+
+    channels: int = 16
+    cells: int = 5
+    num_classes: int = 10
+    in_channels: int = 3
+    image_size: int = 32
+
+    def __str__(self) -> str:
+        image = f"{self.image_size}x{self.image_size}"
+        return f"C={self.channels}, N={self.cells}, {image}, {self.num_classes} classes"

@@ -1,0 +1,1 @@
+"""Spaces of cells: what can be found. One file each; named by YAML alone."""

@@ -1,0 +1,269 @@
+"""What a space is: what methods, engine and reports ask of it. No torch.
+
+Genotypes belong to their space: any hashable value whose text, `str`, can be parsed back. Nobody else looks into one.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from supernet.size import Cost, NetworkSize
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Genotype = Any
+"""Any hashable value, in the eyes of everybody but its space."""
+
+ABILITIES = {
+    "supernet": "a supernet",
+    "neighbours": "neighbours",
+    "mutate": "mutations",
+    "crossover": "crossover",
+    "decided": "rows of decisions",
+    "choices": "rows of fixed length",
+    "encode": "an encoding of fixed length",
+    "size": "a known size",
+}
+"""What a space may lack: name of the method or property, and how messages call it."""
+
+OUTPUTS = ("last", "sum", "concat")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The wiring of a searched cell.
+
+    Nodes 0 to inputs - 1 are the inputs; every other node is the sum over its incoming edges.
+
+    Attributes:
+        candidates: names of the operations on every edge, in the order O of the architecture parameters.
+        edges: (source, target) in the order E of the architecture parameters, ordered by target.
+        inputs: how many values the cell gets.
+        output: what it gives: the ``last`` node, the ``sum`` or the ``concat``enation of all nodes but the inputs.
+        stride: of the operations on edges that leave an input.
+
+    Raises:
+        ValueError: no candidates, a node that no edge reaches, an edge backwards or into an input, edges out of order,
+            an unknown output, or a number below 1.
+    """
+
+    candidates: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    inputs: int = 1
+    output: str = "last"
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        targets = [target for _, target in self.edges]
+        forward = all(0 <= source < target for source, target in self.edges)
+        nodes = list(range(self.inputs, max(targets, default=0) + 1))
+        if not targets or not forward or targets != sorted(targets) or sorted(set(targets)) != nodes:
+            raise ValueError(
+                f"edges: got {self.edges}; give (source, target) forwards, ordered by target, into all but the inputs"
+            )
+        for name, number in (("candidates", len(self.candidates)), ("inputs", self.inputs), ("stride", self.stride)):
+            if number < 1:
+                raise ValueError(f"{name}: got {number}; give 1 or more")
+        if self.output not in OUTPUTS:
+            raise ValueError(f"output: got {self.output!r}; allowed are {', '.join(OUTPUTS)}")
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes, the inputs among them."""
+        return self.edges[-1][1] + 1
+
+
+class Space(ABC):
+    """A set of genotypes. What is not overridden, the space cannot do; `abilities` knows.
+
+    A subclass gives at least `parse`, `sample`, `describe`, `cost` and `network`; methods that need more say so, and
+    are refused with the name of what is lacking before a run starts.
+    """
+
+    @abstractmethod
+    def parse(self, text: str) -> Genotype:
+        """Read a genotype; `str` of it gives the same text back.
+
+        Raises:
+            ValueError: no genotype of this space; the message names the place.
+        """
+
+    def check(self, genotype: Genotype) -> None:
+        """Refuse what is not of this space.
+
+        Raises:
+            ValueError: it is not.
+        """
+        self.parse(str(genotype))
+
+    @abstractmethod
+    def sample(self, rng: random.Random) -> Genotype:
+        """A genotype at random."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Plain values that identify the space, as they stand in checkpoints and results."""
+
+    @abstractmethod
+    def cost(self, genotype: Genotype, size: NetworkSize) -> Cost:
+        """Parameters and multiply-adds of a genotype's network."""
+
+    @abstractmethod
+    def network(self, genotype: Genotype, size: NetworkSize, batch_norm: str = "running") -> nn.Module:
+        """The network of a genotype, from inputs to outputs (B, K); `inherit(parent)` of it copies weights of another.
+
+        Args:
+            genotype: of this space.
+            size: of the network.
+            batch_norm: ``running`` to train and use it, ``batch`` to normalise every batch by itself.
+        """
+
+    def canonical_form(self, genotype: Genotype) -> str:
+        """Text equal for genotypes that compute the same; the genotype's own where nothing is known."""
+        return str(genotype)
+
+    def connections(self, genotype: Genotype) -> dict[str, tuple[tuple[int, int, str], ...]]:
+        """Kind of cell to (source, target, operation) of every edge, to be drawn; empty if it is no graph."""
+        return {}
+
+    def neighbours(self, genotype: Genotype) -> list[Genotype]:
+        """All genotypes one step away."""
+        raise NotImplementedError
+
+    def mutate(self, genotype: Genotype, rng: random.Random) -> Genotype:
+        """A genotype one step away, at random."""
+        raise NotImplementedError
+
+    @property
+    def mutations(self) -> Mapping[str, Any]:
+        """Name to function (genotype, rng) of further mutations; `mutate` is always among them."""
+        return {"mutate": self.mutate}
+
+    def crossover(self, first: Genotype, second: Genotype, rng: random.Random) -> Genotype:
+        """A child of two parents."""
+        raise NotImplementedError
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """A genotype as a row of decisions: how many choices each of them has, where that is always the same."""
+        raise NotImplementedError
+
+    def options(self, decisions: Sequence[int]) -> int:
+        """How many choices the next decision has after these; 0 when the row is complete. Rows may differ in length."""
+        return self.choices[len(decisions)] if len(decisions) < len(self.choices) else 0
+
+    def decisions(self, genotype: Genotype) -> tuple[int, ...]:
+        """The row of decisions of a genotype."""
+        raise NotImplementedError
+
+    def decided(self, decisions: Sequence[int]) -> Genotype:
+        """The genotype of a complete row; the inverse of `decisions`."""
+        raise NotImplementedError
+
+    def encode(self, genotype: Genotype) -> list[int]:
+        """Numbers for predictors, always as many."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int | None:
+        """How many genotypes there are; None if that is not known or unbounded."""
+        return None
+
+    def genotype(self, index: int) -> Genotype:
+        """The genotype at a place in [0, size)."""
+        raise NotImplementedError
+
+    def index(self, genotype: Genotype) -> int:
+        """The place of a genotype; the inverse of `genotype`."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Genotype]:
+        """All genotypes in order of their place, where the size is known."""
+        return map(self.genotype, range(self.size or 0))
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """Kind of cell to its wiring, of a space with a supernet.
+
+        Architecture parameters have a row an edge: those of the first kind, then those of the second, and so on.
+        """
+        raise NotImplementedError
+
+    def supernet(
+        self, size: NetworkSize, batch_norm: str = "batch", generator: torch.Generator | None = None
+    ) -> nn.Module:
+        """All networks in one: `forward(inputs, edge_weights)`, `inherit(genotype)` and `resting(paths)`.
+
+        Args:
+            size: of the network.
+            batch_norm: ``batch`` or ``running`` statistics, see `supernet.norm`.
+            generator: source of the initial weights.
+        """
+        raise NotImplementedError
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the operations O of every edge."""
+        return next(iter(self.cells.values())).candidates
+
+    @property
+    def edge_names(self) -> tuple[str, ...]:
+        """Names of the edges E: ``2<-0``, with the kind of cell before it if there are several."""
+        several = len(self.cells) > 1
+        return tuple(
+            f"{kind} {target}<-{source}" if several else f"{target}<-{source}"
+            for kind, cell in self.cells.items()
+            for source, target in cell.edges
+        )
+
+    @property
+    def architecture_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the architecture parameters: ``alpha_EO`` with the rows of all kinds of cell."""
+        return {"alpha_EO": (len(self.edge_names), len(self.candidates))}
+
+    def relaxed(self, choice_E: Sequence[int]) -> Genotype:
+        """The genotype with one candidate on every edge of the supernet."""
+        return self.decided(choice_E)
+
+    def path(self, genotype: Genotype) -> tuple[int, ...]:
+        """The candidate that a genotype has on every edge of the supernet; the inverse of `relaxed`."""
+        return self.decisions(genotype)
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """Those of `ABILITIES` that the space has: what its class overrides."""
+        return frozenset(name for name in ABILITIES if getattr(type(self), name) is not getattr(Space, name))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and type(self) is type(other) and self.describe() == other.describe()
+
+    def __hash__(self) -> int:
+        return hash(_frozen(self.describe()))
+
+
+def _frozen(value: Any) -> Hashable:
+    return tuple(sorted((k, repr(v)) for k, v in value.items()))
+
+
+def require(space: Space, abilities: Sequence[str], who: str, instead: str = "") -> None:
+    """Refuse a space that cannot do what somebody needs.
+
+    Args:
+        space: to be asked.
+        abilities: of `ABILITIES`.
+        who: needs them, for the message.
+        instead: what can be taken for it, for the message.
+
+    Raises:
+        ValueError: some are lacking.
+    """
+    lacking = [ABILITIES[name] for name in abilities if name not in space.abilities]
+    if lacking:
+        name = type(space).__name__
+        raise ValueError(f"{who} needs {' and '.join(lacking)}, which the space {name} lacks{instead}")

@@ -1,0 +1,168 @@
+"""Workers: processes of their own that train as this one would, with parts of plug-ins, on the chosen device."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from darts.run.seeding import make_generator
+from darts.tasks.base import Task
+from darts.tasks.classification import Classification
+from darts.tasks.datasets.fake import Fake
+from darts.training import worker
+from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit, initialised
+from darts.training.worker import Died, Job, Site, Worker
+from supernet.discrete_network import DiscreteNetwork
+from supernet.genotype import Genotype
+from supernet.operations import OPERATIONS
+from supernet.spaces.cells import CellSpace
+
+SPACE = CellSpace()
+CELL = SPACE.parse("|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|")
+CHILD = SPACE.parse(str(CELL).replace("|nor_conv_1x1~1|+", "|nor_conv_3x3~1|+"))
+MAKE_TASK = partial(Classification, Fake(images=96, num_classes=3), 0.5, 16, 0)
+CPU = torch.device("cpu")
+
+
+def site(space: CellSpace = SPACE, device: torch.device = CPU, plugins: tuple[str, ...] = ()) -> Site:
+    return Site(space, MAKE_TASK, 4, 1, device, 1, plugins)
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[Site], Worker]]:
+    workers = []
+
+    def start(where: Site) -> Worker:
+        workers.append(Worker(where))
+        return workers[-1]
+
+    yield start
+    for one in workers:
+        one.close()
+
+
+class Curve(FitMonitor):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_epoch(self, state: FitState) -> bool:
+        self.values.append(evaluate(state.network, state.task))
+        return True
+
+
+def trained_here(
+    cell: Genotype, recipe: Recipe, seed: int, space: CellSpace = SPACE, parent: nn.Module | None = None
+) -> tuple[DiscreteNetwork, list[float]]:
+    """The network and its curve, without a worker."""
+    task, curve = MAKE_TASK(device=CPU), Curve()
+    network = space.network(cell, task.network_size(4, 1))
+    initialised(network, make_generator(seed, "initial weights"))
+    if parent is not None:
+        network.inherit(parent)  # type: ignore[arg-type]
+    fit(network.to(memory_format=torch.channels_last), task, recipe, monitors=[curve])  # type: ignore[call-overload]
+    return network, curve.values
+
+
+def told(one: Worker, job: Job) -> list[float]:
+    """The curve that a worker tells."""
+    curve: list[float] = []
+    assert one.train(job, lambda value: not curve.append(value))  # type: ignore[func-returns-value]
+    return curve
+
+
+def test_a_worker_trains_as_this_process_does_job_by_job(started: Callable[[Site], Worker], tmp_path: Path) -> None:
+    """By recipe and seed, whatever it trained before; weights are kept, and a child begins with its parent's."""
+    one, recipe, file = started(site()), Recipe(2, 0.05), tmp_path / "0.pt"
+    network, curve = trained_here(CELL, recipe, 3)
+    assert told(one, Job(CELL, recipe, 3, keep=file)) == curve
+    kept = torch.load(file, weights_only=True)
+    assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
+    other = Recipe(3, 0.2, weight_decay=0.0)
+    assert told(one, Job(CELL, other, 4)) == trained_here(CELL, other, 4)[1]
+    _, inherited = trained_here(CHILD, recipe, 3, parent=network)
+    assert told(one, Job(CHILD, recipe, 3, parent=(file, CELL))) == inherited != trained_here(CHILD, recipe, 3)[1]
+    assert told(one, Job(CELL, recipe, 3)) == curve
+
+
+def test_a_worker_stops_where_it_is_told_to_and_says_where_a_training_diverged(
+    started: Callable[[Site], Worker], tmp_path: Path
+) -> None:
+    one, curve, file = started(site()), [], tmp_path / "0.pt"
+    assert one.train(Job(CELL, Recipe(6, 0.05), 0), lambda value: bool(curve.append(value)))
+    assert curve == trained_here(CELL, Recipe(6, 0.05), 0)[1][:1]
+    assert one.train(Job(CELL, Recipe(6, 1e30), 0, keep=file), lambda value: True) is False
+    assert not file.exists()
+    assert told(one, Job(CELL, Recipe(1), 0)) == trained_here(CELL, Recipe(1), 0)[1]
+
+
+def test_a_worker_that_is_gone_says_how_it_went(started: Callable[[Site], Worker]) -> None:
+    one = started(site())
+    told(one, Job(CELL, Recipe(1), 0))
+    os.kill(one.process.pid or 0, signal.SIGKILL)
+    with pytest.raises(Died, match="exit status -9"):
+        one.train(Job(CELL, Recipe(1), 0), lambda value: True)
+
+
+PLUGIN = """
+from torch import nn
+from supernet.operations import register_operation
+
+register_operation("theirs", lambda channels, stride, norm: nn.Sequential(
+    nn.Conv2d(channels, channels, 3, stride, 1, groups=channels), nn.Tanh(), norm(channels)))
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package with an operation, as another project would install it."""
+    (tmp_path / "their_operations").mkdir()
+    (tmp_path / "their_operations/__init__.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "their_operations"
+    OPERATIONS.pop("theirs", None)
+    sys.modules.pop("their_operations", None)
+
+
+def test_a_worker_knows_the_operations_of_a_plug_in(
+    plugin: str, started: Callable[[Site], Worker], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is a fresh process: without the package's name it dies of the first cell that has one."""
+    space, recipe = CellSpace(3, ["none", "skip_connect", "theirs"]), Recipe(2, 0.05)
+    cell = space.parse("|theirs~0|+|none~0|theirs~1|")
+    one = started(site(space, plugins=(plugin,)))
+    curve = told(one, Job(cell, recipe, 0))
+    with pytest.raises(Died, match="exit status 1"):
+        started(site(space)).train(Job(cell, recipe, 0), lambda value: True)
+    assert "unknown operation 'theirs'" in capfd.readouterr().err
+    assert "theirs" not in OPERATIONS, "this process did not register it so far"
+    __import__(plugin)
+    assert curve == trained_here(cell, recipe, 0, space)[1]
+
+
+def test_task_and_networks_are_on_the_device_that_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a worker does, done here; the device `meta` holds shapes without values, so nothing is trained."""
+    seen: dict[str, Any] = {}
+
+    def noted(network: nn.Module, task: Task, recipe: Recipe, monitors: Any) -> None:
+        tensors = [*network.parameters(), *network.buffers(), *task.train.next()]
+        seen.update(devices={tensor.device.type for tensor in tensors}, task=task.device, recipe=recipe)
+
+    monkeypatch.setattr(worker, "fit", noted)
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    network, _ = trained_here(CELL, Recipe(1), 0)
+    torch.save(network.state_dict(), tmp_path / "0.pt")
+    mine, theirs = multiprocessing.Pipe()
+    mine.send(Job(CHILD, Recipe(5), 0, parent=(tmp_path / "0.pt", CELL)))
+    mine.close()
+    worker._serve(theirs, site(device=torch.device("meta")))
+    assert seen == {"devices": {"meta"}, "task": torch.device("meta"), "recipe": Recipe(5)}
