@@ -14,7 +14,8 @@ x quiet    time / time of the default with all threads and no load, in the same 
 x best     time / time of the best of the default with all threads and with one, beside the same load, in that round
 spread     (slowest - fastest round) / median
 
-`default again` is the default in another process: how far it is from 1 is noise.
+`default again` is the default in another process: how far it is from 1 is noise. The other two settings are those of
+the command, which looks at the machine when it starts: on a quiet one, and beside other programs (`darts.run.waiting`).
 """
 
 from __future__ import annotations
@@ -29,16 +30,13 @@ import sys
 import time
 from pathlib import Path
 
+from darts.run.waiting import QUIET, SHARED
+
 SIZES = {
     "digits": [],
     "fake32": ["dataset=fake", "dataset.image_size=32", "dataset.images=512", "network.channels=16"],
 }
-SETTINGS = (
-    "default",
-    "default again",
-    "OMP_WAIT_POLICY=passive",
-    *(f"GOMP_SPINCOUNT={10**power}" for power in range(2, 6)),
-)
+SETTINGS = ("default", "default again", f"GOMP_SPINCOUNT={QUIET}", f"GOMP_SPINCOUNT={SHARED}")
 READ_BY_OPENMP = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from darts.cli import main
 from supernet.cell import SearchCell
 from supernet.native import native_passes
 
@@ -25,6 +26,7 @@ torch.set_num_threads(1)
 def _clean_torch() -> Iterator[None]:
     """Every test starts with torch as it is after import."""
     yield
+    torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
     torch.use_deterministic_algorithms(False)
 
@@ -73,13 +75,21 @@ def console() -> list[str]:
 
 
 @pytest.fixture
-def darts(console: list[str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the real command in a process of its own, from an empty folder."""
+def darts(
+    console: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command from an empty folder; in a process of its own where an option asks for one, such as `env`."""
 
     def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "stdin": subprocess.DEVNULL}
-        if "input" in options:
-            settings.pop("stdin")
-        return subprocess.run([*console, *map(str, words)], check=False, **{**settings, **options})  # type: ignore[call-overload]
+        line = list(map(str, words))
+        if options:
+            settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
+            return subprocess.run([*console, *line], check=False, **{**settings, **options})  # type: ignore[call-overload]
+        capfd.readouterr()
+        with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
+            patch.chdir(tmp_path)
+            patch.setattr("sys.stdin", nothing)
+            status = main(line)
+        return subprocess.CompletedProcess(line, status, *capfd.readouterr())
 
     return run

@@ -61,11 +61,15 @@ def begin(
     Raises:
         UserError: the folder holds a run already, or cannot be written, or whatever `build` raises.
     """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     make_run_dir(path, command, folders)
     try:
         built = build()
     except BaseException:
         remove_empty(path)
+        for folder in missing[1:]:  # made for it, from the inside out
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         raise
     write_config(settings, path)
     return built

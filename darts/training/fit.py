@@ -63,19 +63,17 @@ class Recipe:
 
 
 class FitState:
-    """Weights, optimizer, position in data and schedule, and the curve so far."""
+    """Weights, optimizer, position in data and schedule."""
 
     def __init__(self, network: nn.Module, task: Task, recipe: Recipe) -> None:
         self.network, self.task = network, task
         self.optimizer = recipe.optimizer(network)
         self.step = 0
-        self.curve: list[float] = []  # the task's metric after every epoch that was evaluated
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors, numbers, lists and dicts."""
         return {
             "step": self.step,
-            "curve": list(self.curve),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "task": self.task.state_dict(),
@@ -84,7 +82,7 @@ class FitState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken."""
-        self.step, self.curve = state["step"], list(state["curve"])
+        self.step = state["step"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.task.load_state_dict(state["task"])

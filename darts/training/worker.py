@@ -20,6 +20,13 @@ from darts.training.fit import Diverged, FitMonitor, FitState, Recipe, evaluate,
 from supernet.spaces.base import Genotype, Space
 
 
+# A server, where there is one, has imported torch when a worker is wanted, and has computed nothing yet
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+CONTEXT = multiprocessing.get_context(METHOD)
+if METHOD == "forkserver":
+    CONTEXT.set_forkserver_preload([__name__])
+
+
 class Job(NamedTuple):
     """One training.
 
@@ -114,9 +121,8 @@ class Worker:
     """
 
     def __init__(self, site: Site) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, site), daemon=True)
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(theirs, site), daemon=True)  # type: ignore[attr-defined]
         self.process.start()
         theirs.close()
 

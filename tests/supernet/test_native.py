@@ -141,6 +141,7 @@ def test_without_a_compiler_one_line_says_so(broken: str, tmp_path: Path) -> Non
     assert ("no room" if broken == "failing" else "No such file") in line
 
 
+@pytest.mark.slow
 def test_the_kernels_are_compiled_once_a_cache(native: Passes, tmp_path: Path) -> None:
     """Two processes at once, then one whose compiler can only tell its version."""
     words = [sys.executable, "-c", RUN]

@@ -39,6 +39,8 @@ class TableEvaluator(Evaluator):
         table = context.table
         if table is None:
             raise ValueError("it needs a table of known accuracies of this space; give oracle.path=FILE.csv")
+        if table.space != context.space:
+            raise ValueError(f"table {table.name} is of another space, {table.space.describe()}")
         table.check("signal", self.signal)
         full = self.signal.epochs or FULL
         columns = {full: self.signal} | {

@@ -93,8 +93,8 @@ def test_a_run_leaves_a_result_its_config_and_a_picture(darts: Run, table: Path,
 
 
 def test_a_killed_run_goes_on_where_it_stopped(console: list[str], darts: Run, table: Path, tmp_path: Path) -> None:
-    words = ["baseline", f"oracle.path={table}", "seeds=0-5", "baseline=predictor", "budget.evaluations=60"]
-    words += ["baseline.trees=5", "baseline.children=40"]
+    words = ["baseline", f"oracle.path={table}", "seeds=0-5", "baseline=predictor", "budget.evaluations=40"]
+    words += ["baseline.trees=3", "baseline.children=20"]
     whole = darts(*words, "run_dir=whole")
     assert whole.returncode == 0, whole.stderr
     command = [*console, *words, "run_dir=killed"]
@@ -114,7 +114,7 @@ def test_a_killed_run_goes_on_where_it_stopped(console: list[str], darts: Run, t
     assert done.returncode == 0, done.stderr
     assert {**result(tmp_path / "killed"), "seconds": 0} == {**result(tmp_path / "whole"), "seconds": 0}
     assert not file.exists()
-    assert "60 evaluations" in darts("baseline", "resume=killed").stdout
+    assert "40 evaluations" in darts("baseline", "resume=killed").stdout
 
 
 def test_an_interrupted_run_says_how_to_go_on(console: list[str], table: Path, tmp_path: Path) -> None:

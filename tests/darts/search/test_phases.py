@@ -225,6 +225,26 @@ def test_a_resumed_search_goes_on_inside_its_phase(step: int, tmp_path: Path) ->
     assert [phase.state_dict() for phase in again.schedule.phases.values()] == [{"steps": 4}, {"steps": 6}]
 
 
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (15, [("b", "enter", 10), ("b", "exit", 15)]),
+        (30, [("a", "enter", 10), ("a", "exit", 12), ("b", "enter", 12), ("b", "exit", 30)]),
+    ],
+)
+def test_with_a_longer_budget_the_phase_that_goes_on_is_entered_anew(
+    budget: int, expected: list[Any], tmp_path: Path
+) -> None:
+    """It was left when the run ended; nothing is left twice."""
+    made(noted([]), folder=tmp_path).run()
+    told: list[Any] = []
+    longer = made(noted(told), folder=tmp_path, budget=Budget(steps=budget))
+    longer.resume()
+    longer.change_budget(extend=True)
+    longer.run()
+    assert [event for event in told if event[1] in ("enter", "exit")] == expected
+
+
 def test_planning_by_the_clock_leaves_phases_as_they_were() -> None:
     """Steps are timed inside a phase that was entered; neither it nor the space remembers."""
 
