@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +42,36 @@ class CsvOracle(Oracle):
             return None
         self.check()
         try:
-            with self.path.open(newline="", encoding="utf-8") as stream:
-                reader = csv.reader(stream)
-                header = next(reader, [])
-                lines = [line for line in reader if line]
-            accuracies = {name: Column(m[1], m[2], int(m[3])) for name in header if (m := HEADER.fullmatch(name))}
-            if "cell" not in header or not accuracies:
-                missing = "cell" if "cell" not in header else "DATASET_SPLIT_EPOCHS (such as cifar10_test_200)"
-                raise ValueError(f"it lacks the column {missing}; it has {', '.join(header) or 'nothing'}")
-            short = next((number for number, line in enumerate(lines, 2) if len(line) != len(header)), None)
-            if short is not None:
-                raise ValueError(f"line {short} does not have {len(header)} fields")
-            by_name = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else dict.fromkeys(header, ())
-            wanted = [*accuracies, *(["index"] if "index" in header else [])]
-            numbers = {name: map(float, by_name[name]) for name in wanted}
-            values = arranged(by_name["cell"], numbers, space)
-            index = values.pop("index", None)
-            columns = {accuracies[name]: array for name, array in values.items()}
-            return Table(self.name, columns, None if index is None else index.astype(np.int64), space)
+            state = self.path.stat()
+            return read_table(self.path.resolve(), self.name, space, state.st_mtime_ns, state.st_size)
         except (ValueError, OSError, csv.Error) as error:
             raise UserError(
                 f"oracle.path: {self.path} is no table of this space: {error}; give an intact file, or another space="
             ) from None
+
+
+@lru_cache(maxsize=2)  # a study asks for the same table once a run
+def read_table(path: Path, name: str, space: Space, modified: int, size: int) -> Table:
+    """The table in a file, as it is since `modified` (ns) with `size` bytes.
+
+    Raises:
+        ValueError, OSError, csv.Error: it holds none.
+    """
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.reader(stream)
+        header = next(reader, [])
+        lines = [line for line in reader if line]
+    accuracies = {name: Column(m[1], m[2], int(m[3])) for name in header if (m := HEADER.fullmatch(name))}
+    if "cell" not in header or not accuracies:
+        missing = "cell" if "cell" not in header else "DATASET_SPLIT_EPOCHS (such as cifar10_test_200)"
+        raise ValueError(f"it lacks the column {missing}; it has {', '.join(header) or 'nothing'}")
+    short = next((number for number, line in enumerate(lines, 2) if len(line) != len(header)), None)
+    if short is not None:
+        raise ValueError(f"line {short} does not have {len(header)} fields")
+    by_name = dict(zip(header, zip(*lines, strict=True), strict=True)) if lines else dict.fromkeys(header, ())
+    wanted = [*accuracies, *(["index"] if "index" in header else [])]
+    numbers = {name: map(float, by_name[name]) for name in wanted}
+    values = arranged(by_name["cell"], numbers, space)
+    index = values.pop("index", None)
+    columns = {accuracies[name]: array for name, array in values.items()}
+    return Table(name, columns, None if index is None else index.astype(np.int64), space)

@@ -19,7 +19,6 @@ from darts.tasks.base import Task
 from darts.training.fit import Diverged, FitMonitor, FitState, Recipe, evaluate, fit, initialised
 from supernet.spaces.base import Genotype, Space
 
-
 # A server, where there is one, has imported torch when a worker is wanted, and has computed nothing yet
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)

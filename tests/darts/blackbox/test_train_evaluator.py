@@ -389,7 +389,7 @@ def test_a_killed_run_loses_no_answer(console: list[str], monkeypatch: pytest.Mo
     """Nor the weights that children start from."""
     more = ["baseline.population=3", "baseline.sample=2", "evaluator.inherit=true", "evaluator.workers=2"]
     words = ["baseline", "evaluator=train", "evaluator.lengths=[1,2]", "evaluator.channels=4"]
-    words += ["evaluator.batch_size=16", "dataset=fake", "budget.evaluations=6", "seeds=0-1", "oracle=none", *more]
+    words += ["evaluator.batch_size=16", "dataset=fake", "budget.evaluations=4", "seeds=0-1", "oracle=none", *more]
     monkeypatch.chdir(tmp_path)
     assert main([*words, "run_dir=whole"]) == 0
     command = [*console, *words, "run_dir=killed"]
@@ -397,7 +397,7 @@ def test_a_killed_run_loses_no_answer(console: list[str], monkeypatch: pytest.Mo
     with said.open("w") as stream:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=stream, stderr=stream)
     answers = tmp_path / "killed/answers-1.jsonl"
-    while not (answers.is_file() and answers.read_text().count("\n") >= 3):
+    while not (answers.is_file() and answers.read_text().count("\n") >= 2):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -352,7 +352,7 @@ def test_the_documented_command_stands_beside_the_others(
 ) -> None:
     package = documented_package(tmp_path / "package")
     monkeypatch.setenv("PYTHONPATH", str(package))
-    ended = darts("count", "plugins=[my_pkg]", "space=with_max_pool")
+    ended = darts("count", "plugins=[my_pkg]", "space=with_max_pool", env=os.environ)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{6**6}\n", "")
     monkeypatch.syspath_prepend(package)
     monkeypatch.setattr("supernet.operations.OPERATIONS", dict(OPERATIONS))  # the plug-in registers into it

@@ -133,9 +133,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("their_operations", None)
 
 
-def test_a_worker_knows_the_operations_of_a_plug_in(
-    plugin: str, started: Callable[[Site], Worker], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_worker_knows_the_operations_of_a_plug_in(plugin: str, started: Callable[[Site], Worker]) -> None:
     """It is a fresh process: without the package's name it dies of the first cell that has one."""
     space, recipe = CellSpace(3, ["none", "skip_connect", "theirs"]), Recipe(2, 0.05)
     cell = space.parse("|theirs~0|+|none~0|theirs~1|")
@@ -143,7 +141,6 @@ def test_a_worker_knows_the_operations_of_a_plug_in(
     curve = told(one, Job(cell, recipe, 0))
     with pytest.raises(Died, match="exit status 1"):
         started(site(space)).train(Job(cell, recipe, 0), lambda value: True)
-    assert "unknown operation 'theirs'" in capfd.readouterr().err
     assert "theirs" not in OPERATIONS, "this process did not register it so far"
     __import__(plugin)
     assert curve == trained_here(cell, recipe, 0, space)[1]
