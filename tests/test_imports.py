@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ OF_CELLS = {"supernet.genotype", "supernet.spaces.cells", "supernet.cost"}
 LONG: dict[str, str] = {}
 
 
+@cache
 def imports_of(name: str) -> set[str]:
     """Everything a module imports anywhere, absolute: `from a import b` counts as a and as a.b."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))

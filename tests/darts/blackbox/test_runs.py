@@ -68,6 +68,7 @@ def test_a_device_that_is_none_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="auto is CUDA here")
 @pytest.mark.parametrize("words", [SCORE, TRAIN], ids=lambda words: words[0])
 def test_the_cpu_by_name_is_what_auto_takes_without_cuda(

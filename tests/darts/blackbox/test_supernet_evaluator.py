@@ -227,6 +227,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("their_parts", None)
 
 
+@pytest.mark.slow
 def test_a_run_with_parts_of_a_plug_in_is_evaluated(
     plugin: str, darts: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:

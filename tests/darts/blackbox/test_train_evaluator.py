@@ -81,6 +81,7 @@ def evaluator() -> Iterator[TrainEvaluator]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_value_depends_on_the_cell_alone(evaluator: TrainEvaluator) -> None:
     """Not on what was trained before in the same worker, nor on the worker."""
     found = [evaluator.value(cell, epochs) for cell, epochs in ((GOOD, 6), (DEAD, 2), (GOOD, 6), (GOOD, 2))]
@@ -296,6 +297,7 @@ def test_several_workers_give_the_same_run_whatever_is_ready_first(method: Basel
     assert sum(answer.epochs for answer in answers) <= 20 * 4
 
 
+@pytest.mark.slow
 def test_two_workers_train_the_values_that_one_does() -> None:
     found = []
     for workers in (1, 2):

@@ -93,7 +93,7 @@ def test_a_run_leaves_a_result_its_config_and_a_picture(darts: Run, table: Path,
 
 
 def test_a_killed_run_goes_on_where_it_stopped(console: list[str], darts: Run, table: Path, tmp_path: Path) -> None:
-    words = ["baseline", f"oracle.path={table}", "seeds=0-5", "baseline=predictor", "budget.evaluations=40"]
+    words = ["baseline", f"oracle.path={table}", "seeds=0-11", "baseline=predictor", "budget.evaluations=40"]
     words += ["baseline.trees=3", "baseline.children=20"]
     whole = darts(*words, "run_dir=whole")
     assert whole.returncode == 0, whole.stderr
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_where_it_stopped(console: list[str], darts: Run, t
     process.send_signal(signal.SIGKILL)
     process.communicate()
     lines = file.read_text()
-    file.write_text(lines + '{"seconds": 1, "seed": 5, "traj')  # torn by the kill
+    file.write_text(lines + '{"seconds": 1, "seed": 11, "traj')  # torn by the kill
     refused = darts("baseline", "resume=killed", "seeds=0-9")
     assert refused.returncode == 2
     assert "seeds: a resumed run keeps its settings" in refused.stderr
@@ -326,6 +326,7 @@ def test_one_run_alone_is_a_comparison_too(here: Run, runs: Path, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "out/figures").iterdir()) == ["anytime.svg", "boxes.svg"]
 
 
+@pytest.mark.slow
 def test_a_study_is_run_once_and_compared(here: Run, table: Path, tmp_path: Path) -> None:
     own = tmp_path / "mine/experiment"
     own.mkdir(parents=True)

@@ -133,6 +133,7 @@ def test_half_steps_touch_nothing_of_each_other() -> None:
     assert torch.equal(frozen, weights["stem.0.weight"])
 
 
+@pytest.mark.slow
 def test_a_hundred_steps_need_no_more_memory() -> None:
     """Resident memory; what one step keeps for its backward pass is above 1 MiB, so a leak would show as 100."""
 
