@@ -6,7 +6,7 @@ Shape suffixes: B batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -112,6 +112,11 @@ class Task(ABC):
         """
 
     per_item = 1.0  # factor from the mean score to the metric
+
+    def judge(self, answer: Callable[[Tensor], Tensor]) -> float:
+        """The metric of a function from inputs to outputs, over the architecture part."""
+        scores = [self.score(answer(inputs), targets) for inputs, targets in self.evaluation_batches()]
+        return self.per_item * float(torch.stack(scores).sum()) / self.sizes[1]
 
     def network_size(self, channels: int, cells: int) -> NetworkSize:
         """The size of a network for this task."""

@@ -58,10 +58,9 @@ class SupernetEvaluator(Evaluator):
 
     def value(self, genotype: Genotype, epochs: int) -> float:
         path = EdgeWeights.one_hot(list(self.space.path(genotype)), len(self.space.candidates)).to(self.task.device)
-        network, task = self.compute.network.train(), self.task
-        with torch.no_grad(), held_statistics(network):
-            scores = [task.score(self.compute.logits(inputs, path), y) for inputs, y in task.evaluation_batches()]
-        return task.metric.worth(task.per_item * float(torch.stack(scores).sum()) / task.sizes[1])
+        with torch.no_grad(), held_statistics(self.compute.network.train()):
+            value = self.task.judge(lambda inputs: self.compute.logits(inputs, path))
+        return self.task.metric.worth(value)
 
     def images(self, epochs: int) -> int:
         return self.task.sizes[1]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
-from darts.blackbox.methods.base import Candidate
+from darts.blackbox.methods.base import Candidate, at_least
 from darts.blackbox.termination import RULES, Termination
 from darts.run.errors import UserError
 from darts.training.fit import Recipe
@@ -67,8 +67,7 @@ class TrainEvaluator(Evaluator):
         for name, number in (
             ("channels", channels), ("cells", cells), ("batch_size", batch_size), ("workers", workers),
         ):  # fmt: skip
-            if number < 1:
-                raise ValueError(f"{name}: got {number}; give 1 or more")
+            at_least(name, number, 1)
         if lr <= 0 or weight_decay < 0:
             raise ValueError(f"lr, weight_decay: got {lr}, {weight_decay}; give lr above 0 and weight_decay 0 or more")
         if termination is not None and termination not in RULES:

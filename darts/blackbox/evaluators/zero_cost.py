@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from darts.blackbox.evaluators.base import Context, Evaluator
+from darts.blackbox.methods.base import at_least
 from darts.blackbox.scores import PROXIES, Probe
 from darts.run.seeding import make_generator
 from supernet.spaces.base import Genotype
@@ -39,8 +40,7 @@ class ZeroCostEvaluator(Evaluator):
         if proxy not in PROXIES:
             raise ValueError(f"proxy: got {proxy!r}; allowed are {', '.join(PROXIES)}")
         for name, number, least in (("channels", channels, 1), ("cells", cells, 1), ("batch_size", batch_size, 4)):
-            if number < least:
-                raise ValueError(f"{name}: got {number}; give {least} or more")
+            at_least(name, number, least)
         self.proxy, self.channels, self.cells = proxy, channels, cells
         self.batch_size, self.seed = batch_size, seed
 

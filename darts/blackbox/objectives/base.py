@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 
+from darts.blackbox.methods.base import at_least
 from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
 
@@ -24,8 +25,7 @@ class Objective(ABC):
     def __init__(self, channels: int = 16, cells: int = 5, num_classes: int = 10, image_size: int = 32) -> None:
         sizes = {"channels": channels, "cells": cells, "num_classes": num_classes, "image_size": image_size}
         for name, number in sizes.items():
-            if number < 1:
-                raise ValueError(f"{name}: got {number}; give 1 or more")
+            at_least(name, number, 1)
         self.size = NetworkSize(**sizes)
 
     def open(self, space: Space, device: torch.device) -> None:

@@ -10,6 +10,7 @@ import time
 
 import torch
 
+from darts.blackbox.methods.base import at_least
 from darts.blackbox.objectives.base import Objective
 from supernet.spaces.base import Genotype
 
@@ -35,8 +36,7 @@ class Latency(Objective):
     ) -> None:  # fmt: skip
         super().__init__(channels, cells, num_classes, image_size)
         for name, number in (("images", images), ("repeats", repeats), ("threads", threads)):
-            if number < 1:
-                raise ValueError(f"{name}: got {number}; give 1 or more")
+            at_least(name, number, 1)
         self.images, self.repeats, self.threads = images, repeats, threads
         self.known: dict[Genotype, float] = {}
 

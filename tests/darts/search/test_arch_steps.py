@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import copy
 import math
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +27,8 @@ from supernet.network import SuperNet
 from supernet.relaxations.base import EdgeWeights, Parameters
 from supernet.relaxations.softmax import Softmax
 from supernet.spaces.cells import NAS_BENCH_201, CellSpace
+
+Kept = Callable[[], AbstractContextManager[SimpleNamespace]]
 
 pytestmark = pytest.mark.usefixtures("fast_form")
 
@@ -411,30 +412,8 @@ def test_unrolled_gradient_of_several_paths_equals_exact_differentiation(steps_b
     assert step.passes(state.relaxation) == 4 * 3
 
 
-@contextmanager
-def kept() -> Iterator[SimpleNamespace]:
-    """How many tensors are kept for backward passes inside: `now`, and `most` at once."""
-    count = SimpleNamespace(now=0, most=0)
-
-    class Kept:
-        def __init__(self, value: Tensor) -> None:
-            self.value = value.detach()  # without its history, which would hold itself
-            weakref.finalize(self, release)
-
-    def release() -> None:
-        count.now -= 1
-
-    def pack(value: Tensor) -> Kept:
-        count.now += 1
-        count.most = max(count.most, count.now)
-        return Kept(value)
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one.value):
-        yield count
-
-
 @pytest.mark.parametrize("make", [FirstOrder, Unrolled])
-def test_several_paths_need_the_memory_of_one(make: Callable[[], ArchStep]) -> None:
+def test_several_paths_need_the_memory_of_one(make: Callable[[], ArchStep], kept: Kept) -> None:
     """A path's graph is gone before the next one is built; the edge weights' own, a tensor a path, stays."""
 
     def most(*scales: float) -> int:

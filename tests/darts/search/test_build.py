@@ -19,22 +19,6 @@ TINY = ["dataset=fake", "network.channels=2", "data.batch_size=32", "monitor=[]"
 Refused = Callable[..., str]
 
 
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Runs a command line that must end with status 2 and one message; returns the message."""
-
-    def run(*words: object) -> str:
-        capsys.readouterr()
-        assert main([str(word) for word in words]) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.startswith("darts: ")
-        assert "Traceback" not in captured.err
-        return captured.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of 6 steps, epochs of 4."""

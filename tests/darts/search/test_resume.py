@@ -23,7 +23,6 @@ import yaml
 
 from darts.cli import main
 
-CONSOLE = [sys.executable, "-c", "import sys; from darts.cli import main; sys.exit(main())"]
 # 128 images for the weights: 8 steps an epoch; the run ends in the middle of the third.
 TINY = ["dataset=fake", "network.channels=2", "data.batch_size=16", "space.num_nodes=3", "monitor=[]", "oracle=none"]
 SEARCH = ["search", *TINY, "budget.steps=20"]
@@ -61,42 +60,26 @@ def copied(folder: Path, target: Path) -> Path:
     return shutil.copytree(folder, target / "copy of it")
 
 
-@pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Refused:
-    """Runs a command line that must end with status 2 and one message; returns the message."""
-
-    def run(*words: object) -> str:
-        capfd.readouterr()
-        assert main([str(word) for word in words]) == 2
-        captured = capfd.readouterr()
-        assert captured.out == ""
-        assert captured.err.startswith("darts: ")
-        assert "Traceback" not in captured.err
-        return captured.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, console: list[str]) -> Path:
     """Two equal runs to their end (`whole`, `again`), each in a process of its own, at once."""
     root = tmp_path_factory.mktemp("runs")
     started = [
-        subprocess.Popen([*CONSOLE, *SEARCH, "seed=0", f"run_dir={root / name}"], stdout=subprocess.DEVNULL)
+        subprocess.Popen([*console, *SEARCH, "seed=0", f"run_dir={root / name}"], stdout=subprocess.DEVNULL)
         for name in ("whole", "again")
     ]
     assert [process.wait(timeout=200) for process in started] == [0, 0]
     return root
 
 
-def stop(root: Path, signals: dict[str, int]) -> Stopped:
+def stop(console: list[str], root: Path, signals: dict[str, int]) -> Stopped:
     """Runs that get a signal in the middle of their second epoch: folder, exit status, standard error."""
     processes, waiting = {}, set(signals)
     deadline = time.monotonic() + 250
     for name, seed in signals.items():
         words = [f"seed={seed}", "engine.checkpoint_minutes=0", f"run_dir={root / name}"]
         processes[name] = subprocess.Popen(
-            [*CONSOLE, *SEARCH, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [*console, *SEARCH, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
     while waiting:
         for name in list(waiting):
@@ -113,9 +96,9 @@ def stop(root: Path, signals: dict[str, int]) -> Stopped:
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+def stopped(console: list[str], tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     """A run that was killed and one that got Ctrl-C, both in the middle of their second epoch."""
-    return stop(tmp_path_factory.mktemp("it's stopped (é) = $a, b"), SIGNALS)
+    return stop(console, tmp_path_factory.mktemp("it's stopped (é) = $a, b"), SIGNALS)
 
 
 def test_one_seed_gives_one_result_in_two_processes(runs: Path) -> None:
@@ -176,9 +159,9 @@ def test_an_interrupted_run_tells_how_to_go_on(stopped: Stopped) -> None:
 
 @pytest.mark.slow
 def test_a_terminated_run_may_be_stopped_again_and_again(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    console: list[str], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, status, errors = stop(tmp_path, {"SIGTERM": 0})["SIGTERM"]
+    folder, status, errors = stop(console, tmp_path, {"SIGTERM": 0})["SIGTERM"]
     check_message(folder, status, errors)
     words = ["search", f"resume={folder}", "plugins=[stopper]", "monitor=stop_at"]
     stopper(tmp_path, monkeypatch)

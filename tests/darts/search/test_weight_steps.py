@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,8 @@ from supernet.network import SuperNet
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 from supernet.relaxations.softmax import Softmax
 from supernet.spaces.cells import CellSpace
+
+Kept = Callable[[], AbstractContextManager[SimpleNamespace]]
 
 
 def tiny_state(weight_step: SGDStep, relaxation: Relaxation | None = None) -> SearchState:
@@ -142,29 +143,7 @@ def test_gradients_of_several_paths_are_summed_and_every_path_counts_its_images(
     assert step.passes(state.relaxation) == 3
 
 
-@contextmanager
-def kept() -> Iterator[SimpleNamespace]:
-    """How many tensors are kept for backward passes inside: `now`, and `most` at once."""
-    count = SimpleNamespace(now=0, most=0)
-
-    class Kept:
-        def __init__(self, value: Tensor) -> None:
-            self.value = value.detach()  # without its history, which would hold itself
-            weakref.finalize(self, release)
-
-    def release() -> None:
-        count.now -= 1
-
-    def pack(value: Tensor) -> Kept:
-        count.now += 1
-        count.most = max(count.most, count.now)
-        return Kept(value)
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one.value):
-        yield count
-
-
-def test_several_paths_need_the_memory_of_one() -> None:
+def test_several_paths_need_the_memory_of_one(kept: Kept) -> None:
     """A path's graph is gone before the next one is built."""
 
     def most(number: int) -> int:
