@@ -50,16 +50,13 @@ def operation_cost(name: str, channels: int, image_size: int) -> Cost:
 
 
 @cache
-def edge_costs(operations: tuple[str, ...], size: NetworkSize) -> tuple[Cost, ...]:
-    """Cost of choosing each operation for one edge, summed over all cells of the network."""
-    costs = []
-    for name in operations:
-        cost, image = Cost(), size.image_size
-        for stage in range(3):
-            cost += operation_cost(name, size.channels * 2**stage, image) * size.cells
-            image = (image + 1) // 2
-        costs.append(cost)
-    return tuple(costs)
+def edge_cost(name: str, size: NetworkSize) -> Cost:
+    """Cost of choosing an operation for one edge, summed over all cells of the network."""
+    cost, image = Cost(), size.image_size
+    for stage in range(3):
+        cost += operation_cost(name, size.channels * 2**stage, image) * size.cells
+        image = (image + 1) // 2
+    return cost
 
 
 @cache
@@ -79,12 +76,12 @@ def genotype_cost(genotype: Genotype, size: NetworkSize | None = None) -> Cost:
     """Cost of the network of one cell; edges that lead nowhere count, as in the benchmark's own numbers."""
     size = size or NetworkSize()
     total = skeleton_cost(size)
-    for cost in edge_costs(tuple(name for *_, name in genotype.connections), size):
-        total += cost
+    for *_, name in genotype.connections:
+        total += edge_cost(name, size)
     return total
 
 
 def expected_flops(weights_EO: Tensor, operations: tuple[str, ...], size: NetworkSize) -> Tensor:
     """Expected multiply-adds of the cells when each edge draws an operation with these probabilities."""
-    flops_O = weights_EO.new_tensor([cost.flops for cost in edge_costs(operations, size)])
+    flops_O = weights_EO.new_tensor([edge_cost(name, size).flops for name in operations])
     return (weights_EO * flops_O).sum()

@@ -5,30 +5,64 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from darts.cli import main
-from supernet.cell import SearchCell
-from supernet.native import native_passes
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 ENTRY = "import sys; from darts.cli import main; sys.exit(main())"  # what the installed command runs
 
 # Test tensors are tiny: one thread is as fast, and several test processes at once do not wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
-torch.set_num_threads(1)
+
+# Heavy imports stand inside fixtures: the process that only hands out the tests starts without them.
 
 
 @pytest.fixture(autouse=True)
 def _clean_torch() -> Iterator[None]:
     """Every test starts with torch as it is after import."""
+    import torch
+
     yield
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """PNG files of figures stay empty, which saves a second a run; within the context given they are drawn."""
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
+
+    def savefig(figure: Figure, target: Path, **options: object) -> None:
+        if options["format"] == "png":
+            target.touch()
+        else:
+            draw(figure, target, **options)
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Figure, "savefig", draw)
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        yield within
+
+
+@pytest.fixture
+def pictures(drawn: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """For a test that looks at PNG files."""
+    with drawn():
+        yield
 
 
 @pytest.fixture
@@ -40,6 +74,9 @@ def fast_form(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["pytorch", "native"])
 def fast_forms(request: pytest.FixtureRequest, fast_form: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """That form with PyTorch's operators, and with compiled kernels where there is a compiler."""
+    from supernet.cell import SearchCell
+    from supernet.native import native_passes
+
     if request.param == "native":
         if native_passes() is None:
             pytest.skip("no compiled kernels: a C++ compiler is needed")
@@ -79,6 +116,7 @@ def darts(
     console: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command from an empty folder; in a process of its own where an option asks for one, such as `env`."""
+    from darts.cli import main
 
     def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
         line = list(map(str, words))

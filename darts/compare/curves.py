@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from darts.compare.load import Method
 
@@ -61,5 +61,5 @@ def anytime(method: Method, axis: str) -> Band | None:
     known_RK, runs = curves_RK[:, known_K], len(curves_RK)
     reach_K = None
     if runs > 1:
-        reach_K = stats.t.ppf(0.975, runs - 1) * known_RK.std(0, ddof=1) / runs**0.5
+        reach_K = special.stdtrit(runs - 1, 0.975) * known_RK.std(0, ddof=1) / runs**0.5
     return Band(at_K[known_K], known_RK.mean(0), reach_K)

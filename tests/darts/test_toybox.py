@@ -53,6 +53,7 @@ def test_a_command_of_ones_own_stands_beside_the_others(
     assert (status, errors.count("output=FILE.csv")) == (2, 1)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_space_and_a_task_of_ones_own_go_through_search_baseline_compare_and_derive(
     toys: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -639,8 +639,7 @@ def images(wiring: Cell, channels: int, size: tuple[int, int]) -> Tensor | list[
     return found[0] if wiring.inputs == 1 else found
 
 
-@pytest.mark.parametrize(("mode", "training"), [MODES[0], MODES[2]])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("stride", "mode", "training"), [(1, *MODES[0]), (2, *MODES[0]), (2, *MODES[2])])
 @pytest.mark.parametrize("output", ["last", "sum", "concat"])
 @pytest.mark.parametrize("kind", WIRINGS)
 def test_cells_of_any_wiring_equal_the_reference(

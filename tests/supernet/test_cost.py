@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet import operations
-from supernet.cost import Cost, NetworkSize, count, edge_costs, expected_flops, genotype_cost, operation_cost
+from supernet.cost import Cost, NetworkSize, count, edge_cost, expected_flops, genotype_cost, operation_cost
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.operations import register_operation
@@ -247,4 +247,4 @@ def test_expected_flops_follow_the_order_of_the_operations() -> None:
     size = NetworkSize(channels=2, cells=1, num_classes=3, image_size=8)
     by_hand = 9 * (64 * 4 + 16 * 16 + 4 * 64)
     assert expected_flops(torch.tensor([[0.25, 0.75]]), names, size).item() == by_hand / 4
-    assert [cost.flops for cost in edge_costs(names, size)] == [by_hand, 0]
+    assert [edge_cost(name, size).flops for name in names] == [by_hand, 0]

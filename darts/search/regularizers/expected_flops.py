@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from darts.search.regularizers.base import Regularizer
-from supernet.cost import edge_costs, expected_flops
+from supernet.cost import edge_cost, expected_flops
 from supernet.relaxations.base import Parameters, Relaxation
 from supernet.size import NetworkSize
 
@@ -33,5 +33,5 @@ class ExpectedFlops(Regularizer):
     def __call__(self, params: Parameters, relaxation: Relaxation, progress: float) -> Tensor:
         weights_EO = relaxation.expected(params, progress).mean_EO
         size = NetworkSize()
-        costliest = len(weights_EO) * max(cost.flops for cost in edge_costs(self.operations, size))
+        costliest = len(weights_EO) * max(edge_cost(name, size).flops for name in self.operations)
         return self.weight * expected_flops(weights_EO, self.operations, size) / max(1, costliest)

@@ -20,7 +20,7 @@ from supernet.spaces.cells import CellSpace
 
 FILES = sorted((Path(__file__).parents[3] / "configs" / "baseline").glob("*.yaml"))
 SMALL = {"population": 8, "elite": 2, "sample": 3, "start": 10, "batch": 5, "trees": 5, "children": 30, "draws": 8}
-BUDGET = 24
+BUDGET = 18
 ALL_OF_IT = ("grid_search",)  # ends by itself when the budget is as large as the space
 pytestmark = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -112,12 +112,12 @@ def test_it_resumes_from_what_it_was_told(file: Path) -> None:
     expected = BlackBox(built(file), space, whole, BUDGET).run(3, note=told.append)
     rest = Toy(space, broken=0.1)
     noted: list[Answer] = []
-    resumed = BlackBox(built(file), space, rest, BUDGET).run(3, told[:15], noted.append)
+    resumed = BlackBox(built(file), space, rest, BUDGET).run(3, told[:12], noted.append)
     assert resumed == expected
-    assert rest.asked == whole.asked[15:]
-    assert [answer._replace(seconds=0) for answer in noted] == [answer._replace(seconds=0) for answer in told[15:]]
+    assert rest.asked == whole.asked[12:]
+    assert [answer._replace(seconds=0) for answer in noted] == [answer._replace(seconds=0) for answer in told[12:]]
     with pytest.raises(ValueError, match="other settings or versions"):
-        BlackBox(built(file), space, rest, BUDGET).run(4, told[:15])
+        BlackBox(built(file), space, rest, BUDGET).run(4, told[:12])
 
 
 @pytest.mark.parametrize("broken", [0.3, 1.0])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -476,8 +477,18 @@ def test_mutations_that_a_space_lacks_are_refused_with_the_setting_that_leaves_t
 def settings_of(space: type[Space], name: str) -> dict[str, Any]:
     """Those of `darts baseline` on a space of this module."""
     package = __name__.split(".")[0]
-    composed = compose_config("baseline", [f"baseline={name}", "evaluator=zero_cost", "dataset=fake", "oracle=none"])
-    return composed | {"space": {"_target_": f"{__name__}.{space.__name__}"}, "plugins": [package]}
+    chosen = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return composed() | {
+        "baseline": chosen,
+        "label": name,
+        "space": {"_target_": f"{__name__}.{space.__name__}"},
+        "plugins": [package],
+    }
+
+
+@cache
+def composed() -> dict[str, Any]:
+    return compose_config("baseline", ["evaluator=zero_cost", "dataset=fake", "oracle=none"])
 
 
 @pytest.mark.parametrize(

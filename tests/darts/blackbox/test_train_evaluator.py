@@ -390,8 +390,16 @@ def test_stopped_trainings_cost_what_they_took_and_are_no_incumbents(tmp_path: P
 def test_a_killed_run_loses_no_answer(console: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nor the weights that children start from."""
     more = ["baseline.population=3", "baseline.sample=2", "evaluator.inherit=true", "evaluator.workers=2"]
-    words = ["baseline", "evaluator=train", "evaluator.lengths=[1,2]", "evaluator.channels=4"]
-    words += ["evaluator.batch_size=16", "dataset=fake", "budget.evaluations=4", "seeds=0-1", "oracle=none", *more]
+    words = ["baseline", "evaluator=train", "evaluator.lengths=[1,2]", "evaluator.channels=2"]
+    words += [
+        "evaluator.batch_size=32",
+        "dataset=fake",
+        "dataset.images=128",
+        "budget.evaluations=4",
+        "seeds=0-1",
+        "oracle=none",
+        *more,
+    ]
     monkeypatch.chdir(tmp_path)
     assert main([*words, "run_dir=whole"]) == 0
     command = [*console, *words, "run_dir=killed"]

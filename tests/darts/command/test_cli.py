@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -43,29 +44,41 @@ def documented_package(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def visiting(package: Path) -> Iterator[None]:
+    """The documented package can be imported; afterwards nothing is left of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(package)
+        patch.setattr("supernet.operations.OPERATIONS", dict(OPERATIONS))  # the plug-in registers into it
+        try:
+            yield
+        finally:
+            for name in [name for name in sys.modules if name.split(".")[0] == "my_pkg"]:
+                del sys.modules[name]
+
+
 PLUG_IN = ["plugins=[my_pkg]", "relaxation=sharp", "relaxation.factor=8", "space=with_max_pool"]
 
 
 @pytest.fixture(scope="module")
-def done(console: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """Command lines that need torch, two at a time, each from an empty folder of its own."""
+def done(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """Searches in this process, each from an empty folder of its own."""
     root = tmp_path_factory.mktemp("done")
-    paths = [str(documented_package(tmp_path_factory.mktemp("package"))), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    package = documented_package(tmp_path_factory.mktemp("package"))
     lines = {
         "sweep": ["search", "-m", *SMALL, "seed=0,1", f"run_dir={AWKWARD}"],
         "whole": ["search", *TINY[:3], "budget.steps=5", f"run_dir={WHOLE}"],
         "plug-in": ["search", *TINY, *PLUG_IN, "budget.steps=3", "run_dir=X"],
     }
 
-    def run(name: str) -> tuple[Path, Done]:
-        folder = root / name
-        folder.mkdir()
-        settings = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": 280}
-        return folder, subprocess.run([*console, *lines[name]], check=False, **settings)  # type: ignore[call-overload]
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(lines, pool.map(run, lines), strict=True))
+    ended = {}
+    for name, words in lines.items():
+        (folder := root / name).mkdir()
+        out, errors = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors), visiting(package):
+            status = in_process(words, folder, patch)
+        ended[name] = folder, subprocess.CompletedProcess(words, status, out.getvalue(), errors.getvalue())
+    return ended
 
 
 def result_of(folder: Path) -> dict[str, object]:
@@ -354,8 +367,6 @@ def test_the_documented_command_stands_beside_the_others(
     monkeypatch.setenv("PYTHONPATH", str(package))
     ended = darts("count", "plugins=[my_pkg]", "space=with_max_pool", env=os.environ)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{6**6}\n", "")
-    monkeypatch.syspath_prepend(package)
-    monkeypatch.setattr("supernet.operations.OPERATIONS", dict(OPERATIONS))  # the plug-in registers into it
 
     def said(status: int, *words: str) -> str:
         capfd.readouterr()
@@ -367,7 +378,7 @@ def test_the_documented_command_stands_beside_the_others(
 
     listed = said(0, "--help").splitlines()
     assert "unknown command 'count'" in said(2, "count")
-    try:
+    with visiting(package):
         assert set(said(0, "--help", "plugins=[my_pkg]").splitlines()) - set(listed) == {
             "  count       how many cells a space has"
         }
@@ -379,9 +390,6 @@ def test_the_documented_command_stands_beside_the_others(
         assert completed("count", "spa")[0] == "space="
         assert completed("count", "space=wi") == ["space=with_max_pool"]
         assert "unknown option 'spce'; did you mean space?" in said(2, "count", "plugins=[my_pkg]", "spce=x")
-    finally:
-        for name in [name for name in sys.modules if name.split(".")[0] == "my_pkg"]:
-            del sys.modules[name]
 
 
 def test_a_run_with_a_plug_in_asks_for_it_again(

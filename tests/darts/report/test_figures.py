@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,13 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB"))
 
 
+Drawn = Callable[[], AbstractContextManager[None]]
 Drawing = tuple[CellSpace, SearchResult, list[Any], Path]
 TEMPERATURE = 2.5
 
 
 @pytest.fixture(scope="module", params=[(3, 1), (4, 30), (5, 2)], ids=["3 nodes, 1 epoch", "4, 30", "5, 2"])
-def drawing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Drawing:
+def drawing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, drawn: Drawn) -> Drawing:
     """A space, a result with the longest cell string, the three figures, and the folder of their files."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -75,7 +77,8 @@ def drawing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     longest = str(Genotype((LONGEST,) * len(space.edges)))
     result = made_up(space, epochs, cell=longest, searched_on="fashion_mnist", seed=123_456)
     figures: list[Any] = []
-    save = Figure.savefig
+    with drawn():
+        save = Figure.savefig
 
     def keep(figure: Any, *where: Any, **how: Any) -> None:
         save(figure, *where, **how)
@@ -109,6 +112,7 @@ def test_three_pictures_are_written_and_show_something(drawing: Drawing) -> None
         assert len(np.unique(picture.astype(np.int64) @ [1 << 16, 1 << 8, 1])) > 20
 
 
+@pytest.mark.usefixtures("pictures")
 def test_drawing_again_takes_the_place_of_the_old_pictures(tmp_path: Path) -> None:
     space = CellSpace(2)
     for name in NAMES:
