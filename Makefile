@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Modules are compiled once, not again in every process that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: search test test-all lint clean
 
 search: $(VENV)/.search

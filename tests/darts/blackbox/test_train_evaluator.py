@@ -370,18 +370,18 @@ def test_children_of_cells_that_the_cache_answered_start_anew(tmp_path: Path) ->
 
 
 def test_stopped_trainings_cost_what_they_took_and_are_no_incumbents(tmp_path: Path) -> None:
-    evaluator = opened(TrainEvaluator([6], channels=2, batch_size=16, termination="median"))
+    evaluator = opened(TrainEvaluator([4], channels=2, batch_size=16, termination="median"))
     answers: list[Answer] = []
     try:
-        run = BlackBox(RandomSearch(), SPACE, evaluator, 14).run(0, note=answers.append)
-        stopped = [answer for answer in answers if len(answer.outcome.curve) < 6]
+        run = BlackBox(RandomSearch(), SPACE, evaluator, 10).run(0, note=answers.append)
+        stopped = [answer for answer in answers if len(answer.outcome.curve) < 4]
         assert run.stopped == len(stopped) > 0
-        assert run.evaluations > 14, "what is saved is spent on more candidates"
+        assert run.evaluations > 10, "what is saved is spent on more candidates"
         taken = sum(answer.outcome.epochs for answer in answers)
-        assert 14 * 6 - 6 < taken <= 14 * 6
+        assert 10 * 4 - 4 < taken <= 10 * 4
         assert run.images == taken * 48
         assert not {point.cell for point in run.trajectory} & {answer.cell for answer in stopped}
-        resumed = BlackBox(RandomSearch(), SPACE, evaluator, 14).run(0, answers[:10])
+        resumed = BlackBox(RandomSearch(), SPACE, evaluator, 10).run(0, answers[:7])
         assert resumed == run
     finally:
         evaluator.close()
