@@ -387,6 +387,7 @@ def test_stopped_trainings_cost_what_they_took_and_are_no_incumbents(tmp_path: P
         evaluator.close()
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_no_answer(console: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nor the weights that children start from."""
     more = ["baseline.population=3", "baseline.sample=2", "evaluator.inherit=true", "evaluator.workers=2"]

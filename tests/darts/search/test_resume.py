@@ -360,6 +360,7 @@ def test_a_resume_under_another_thread_count_says_that_it_is_not_exact(
     assert "not the same bits" in notes
 
 
+@pytest.mark.slow  # test_loop.py has it without the command
 def test_a_budget_of_seconds_is_repeated_by_its_planned_steps(tmp_path: Path) -> None:
     words = ["search", *TINY, "space.num_nodes=2", "seed=5"]
     for attempt in range(5):  # a machine that slows down ends at the clock, before the planned steps
