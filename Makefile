@@ -6,22 +6,27 @@ BIN := $(VENV)/bin
 # Modules are compiled once, not again in every process that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: search test test-all lint clean
+.PHONY: search test test-all run-test run-test-all lint style types clean
 
 search: $(VENV)/.search
 	$(BIN)/darts search
 
-test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile
+# Types are checked on one core while the tests begin on the other.
+test test-all: $(VENV)/.dev style
+	@$(MAKE) --no-print-directory --jobs=2 types run-$@
 
-test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile -m ''
+run-test run-test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile $(if $(filter %-all,$@),-m '')
 
-lint: $(VENV)/.dev
+lint: style types
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/codespell
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
