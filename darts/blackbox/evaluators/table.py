@@ -7,7 +7,7 @@ from typing import Any
 
 from darts.blackbox.evaluators.base import CIFAR10_IMAGES, FULL, Context, Evaluator, Outcome, column
 from darts.blackbox.methods.base import Candidate
-from supernet.spaces.base import Genotype
+from supernet.spaces.base import Genotype, Space
 
 TRAINING_IMAGES = {  # of an epoch (NAS-Bench-201, Dong & Yang 2020, arXiv:2001.00326, table 1)
     ("cifar10", "valid"): CIFAR10_IMAGES,
@@ -19,8 +19,16 @@ TRAINING_IMAGES = {  # of an epoch (NAS-Bench-201, Dong & Yang 2020, arXiv:2001.
 }
 
 
-def _giving(outcome: Outcome) -> Callable[[], Outcome]:
-    return lambda: outcome
+class _Answers(dict[Genotype, Callable[[], Outcome]]):
+    """One column's answers, each made when it is first asked for and kept: a search asks millions of times."""
+
+    def __init__(self, space: Space, accuracies: list[float], epochs: int) -> None:
+        self.space, self.accuracies, self.epochs = space, accuracies, epochs
+
+    def __missing__(self, genotype: Genotype) -> Callable[[], Outcome]:
+        outcome = Outcome(self.accuracies[self.space.index(genotype)], self.epochs)
+        answer = self[genotype] = lambda: outcome
+        return answer
 
 
 class TableEvaluator(Evaluator):
@@ -51,13 +59,8 @@ class TableEvaluator(Evaluator):
             and other.epochs < full
         }
         self.fidelities = tuple(sorted(columns))
-        cells = list(table.space)
-        self.ready = {  # made once: a search asks millions of times
-            epochs: {
-                cell: _giving(Outcome(value, epochs))
-                for cell, value in zip(cells, table.columns[one].tolist(), strict=True)
-            }
-            for epochs, one in columns.items()
+        self.ready = {
+            epochs: _Answers(table.space, table.columns[one].tolist(), epochs) for epochs, one in columns.items()
         }
 
     def value(self, genotype: Genotype, epochs: int) -> float | None:

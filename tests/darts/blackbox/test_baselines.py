@@ -33,7 +33,8 @@ class Toy(Evaluator):
     def __init__(self, space: CellSpace, broken: float = 0.0, fidelities: tuple[int, ...] = (3, 10)) -> None:
         super().__init__(None)
         self.space, self.fidelities = space, fidelities
-        self.broken = set(random.Random(1).sample(list(space), round(broken * space.size)))
+        places = random.Random(1).sample(range(space.size), round(broken * space.size))
+        self.broken = {space.genotype(place) for place in places}
         self.asked: list[tuple[Genotype, int]] = []
 
     def open(self, context: Context) -> None:
