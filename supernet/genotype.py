@@ -7,8 +7,8 @@ The text reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (NAS-Bench-201, Dong & Ya
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 
 def edges_of(num_nodes: int) -> tuple[tuple[int, int], ...]:
@@ -26,9 +26,12 @@ def _template(num_edges: int) -> str:
     return "+".join("|" + "".join(f"%s~{source}|" for source in range(target)) for target in nodes)
 
 
-@dataclass(frozen=True)
-class Genotype:
-    """A cell with one chosen operation on every edge.
+class _Operations(NamedTuple):
+    operations: tuple[str, ...]
+
+
+class Genotype(_Operations):
+    """A cell with one chosen operation on every edge; a tuple, so that sets and dicts find it without Python code.
 
     Args:
         operations: one operation name an edge, in edge order; 1, 3, 6, 10, ... of them.
@@ -37,11 +40,12 @@ class Genotype:
         ValueError: the number of operations is not that of a complete cell.
     """
 
-    operations: tuple[str, ...]
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if len(self.operations) not in NODES:
-            raise ValueError(f"a cell has 1, 3, 6, 10, ... edges; got {len(self.operations)} operations")
+    def __new__(cls, operations: tuple[str, ...]) -> Genotype:
+        if len(operations) not in NODES:
+            raise ValueError(f"a cell has 1, 3, 6, 10, ... edges; got {len(operations)} operations")
+        return tuple.__new__(cls, (operations,))
 
     @property
     def num_nodes(self) -> int:
@@ -86,7 +90,7 @@ class Genotype:
     def __str__(self) -> str:
         return _template(len(self.operations)) % self.operations
 
-    def index(self, operations: Sequence[str]) -> int:
+    def index(self, operations: Sequence[str]) -> int:  # type: ignore[override]
         """Position among all cells over `operations`: digits in edge order, the first edge most significant.
 
         Raises:
