@@ -36,9 +36,7 @@ class Problems:
         except UserError as error:
             self.lines.append(str(error))
         except ValueError as error:
-            name = str(error).split(":")[0]
-            joint = "." if name.replace(", ", "").isidentifier() else ": "
-            self.lines.append(f"{prefix}{joint}{error}" if prefix else str(error))
+            self.lines.append(_placed(prefix, error))
 
     def stop(self) -> None:
         """Raise if there were any.
@@ -50,8 +48,15 @@ class Problems:
             raise UserError("\n".join(dict.fromkeys(self.lines)))
 
 
+def _placed(prefix: str, error: ValueError) -> str:
+    """The message, with the path of the argument that it names, or of the part."""
+    name = str(error).split(":")[0]
+    joint = "." if name.replace(", ", "").isidentifier() else ": "
+    return f"{prefix}{joint}{error}" if prefix else str(error)
+
+
 def build_part(settings: Mapping[str, Any], path: str, plugins: Sequence[str] = ()) -> Any:
-    """The object that `_target_` and its arguments describe.
+    """The object that `_target_` and its arguments describe; an argument with a `_target_` is such an object itself.
 
     Args:
         settings: one node of the config.
@@ -67,6 +72,12 @@ def build_part(settings: Mapping[str, Any], path: str, plugins: Sequence[str] = 
         raise UserError(f"{path}: it has no _target_; choose one of its group, {path}=NAME")
     builder = allowed_class(target, path, plugins)
     arguments = {key: value for key, value in settings.items() if key != "_target_"}
+    for key, value in arguments.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            try:
+                arguments[key] = build_part(value, f"{path}.{key}", plugins)
+            except ValueError as error:
+                raise UserError(_placed(f"{path}.{key}", error)) from None
     check_arguments(builder, arguments, path)
     return builder(**arguments)
 

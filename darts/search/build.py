@@ -172,6 +172,9 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             list(built["regularizer"].values()), seed, compute,
         )  # fmt: skip
     problems.stop()
+    with problems.of("relaxation"):
+        if options.channels % (partial := built["state"].expected_weights().partial):
+            raise ValueError(f"it splits channels by {partial}; give a divisor of network.channels={options.channels}")
     with problems.of("engine"):
         built["search"] = Search(
             built["state"], steps, built["phases"], built["discretizer"], built["budget"],

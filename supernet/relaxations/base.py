@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -70,6 +71,10 @@ class EdgeWeights:
         rows = tuple(tuple(position == choice for position in range(num_operations)) for choice in choice_E)
         return cls(torch.tensor(rows, dtype=dtype or torch.get_default_dtype()), rows)
 
+    def backwards(self, soft_EO: Tensor) -> EdgeWeights:
+        """The same values with the derivatives of others (a straight-through estimate)."""
+        return replace(self, weights=self.weights.detach() + (soft_EO - soft_EO.detach()))
+
     def allowed(self, allowed_EO: tuple[tuple[bool, ...], ...]) -> EdgeWeights:
         """Those of them that are still allowed."""
         marks = tuple(
@@ -107,6 +112,44 @@ def opened(params: Parameters, allowed_EO: Sequence[Sequence[bool]] | None) -> P
         return params
     closed_EO = ~torch.tensor(allowed_EO)
     return {**params, "alpha_EO": params["alpha_EO"].masked_fill(closed_EO, -math.inf)}
+
+
+def probabilities(alpha_EO: Tensor, temperature: float = 1.0) -> Tensor:
+    """softmax(alpha / temperature) over the operations of an edge; zero for those that are not allowed."""
+    shifted_EO = alpha_EO - alpha_EO.detach().amax(dim=-1, keepdim=True)  # before dividing, which may overflow
+    return torch.softmax(shifted_EO / temperature, dim=-1)
+
+
+def gumbel(alpha_EO: Tensor, generator: torch.Generator) -> Tensor:
+    """log softmax(alpha) plus standard Gumbel noise: the largest of an edge is a draw by softmax(alpha), the K largest
+    are draws without replacement (Kool et al. 2019, arXiv:1903.06059)."""
+    noise_EO = -torch.empty_like(alpha_EO, requires_grad=False).exponential_(generator=generator).log()
+    return torch.log_softmax(alpha_EO, dim=-1) + noise_EO
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Torch's global generator of the CPU follows from another one inside, and is as it was afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        yield
+
+
+class Temperature:
+    """A temperature that moves linearly with the progress of a search.
+
+    Raises:
+        ValueError: one of the two is not positive.
+    """
+
+    def __init__(self, start: float, end: float) -> None:
+        for name, value in (("temperature", start), ("temperature_end", end)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name}: got {value}; give a number above 0")
+        self.start, self.end = start, end
+
+    def __call__(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * progress
 
 
 class Relaxation(ABC):
@@ -150,3 +193,35 @@ class Relaxation(ABC):
     def expected(self, params: Parameters, progress: float) -> EdgeWeights:
         """What is evaluated and derived from, without sampling, with all that passes have beside the weights: extra
         skips, partial channels, weights a cell."""
+
+    def settle(self, params: Parameters, before: Mapping[str, Tensor]) -> None:
+        """After an update of the parameters, in place and without gradients; `before` is what they were, and what they
+        were updated by stands in their `.grad`."""
+        return
+
+
+class Around(Relaxation):
+    """Another relaxation, each of whose edge weights is changed."""
+
+    def __init__(self, inner: Relaxation) -> None:
+        super().__init__(inner.init_scale)
+        self.inner = inner
+
+    def init_params(self, shapes: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
+        return self.inner.init_params(shapes, generator)
+
+    def paths(self, half: str) -> int:
+        return self.inner.paths(half)
+
+    def __call__(self, params: Parameters, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
+        return [self.changed(found, params, progress) for found in self.inner(params, progress, generator, half)]
+
+    def expected(self, params: Parameters, progress: float) -> EdgeWeights:
+        return self.changed(self.inner.expected(params, progress), params, progress)
+
+    def settle(self, params: Parameters, before: Mapping[str, Tensor]) -> None:
+        self.inner.settle(params, before)
+
+    @abstractmethod
+    def changed(self, found: EdgeWeights, params: Parameters, progress: float) -> EdgeWeights:
+        """What the other relaxation gave, changed."""

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
+from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation, probabilities
 
 
 class Softmax(Relaxation):
@@ -30,6 +30,4 @@ class Softmax(Relaxation):
         return [self.expected(params, progress)]
 
     def expected(self, params: Parameters, progress: float) -> EdgeWeights:
-        alpha_EO = params["alpha_EO"]
-        shifted_EO = alpha_EO - alpha_EO.detach().amax(dim=-1, keepdim=True)  # before dividing, which may overflow
-        return EdgeWeights.dense(torch.softmax(shifted_EO / self.temperature, dim=-1))
+        return EdgeWeights.dense(probabilities(params["alpha_EO"], self.temperature))

@@ -123,6 +123,9 @@ class ArchStep(ABC):
         gradients, loss = self.gradient(state, train_batch, valid_batch)
         for value, gradient in zip(state.params.values(), gradients, strict=True):
             value.grad = gradient
+        before = {name: value.detach().clone() for name, value in state.params.items()}
         state.arch_optimizer.step()
+        with torch.no_grad():
+            state.relaxation.settle(state.params, before)
         state.arch_optimizer.zero_grad(set_to_none=True)
         return {"valid_loss": loss}

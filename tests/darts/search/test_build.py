@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from darts.cli import main
+from darts.run.errors import UserError
+from darts.run.parts import build_part
 from supernet.spaces.cells import CellSpace
 
 TINY = ["dataset=fake", "network.channels=2", "data.batch_size=32", "monitor=[]", "oracle=none", "space.num_nodes=2"]
@@ -99,6 +101,35 @@ def test_a_wrong_value_ends_with_a_message_that_names_the_option(
     assert named in message
     assert len(message.splitlines()) == 1, "one clear message"
     assert list(tmp_path.iterdir()) == [], "a run that never began leaves no folder"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["auxiliary_skip", "relaxation.inner.temperature=0"], "relaxation.inner.temperature: got 0;"),
+        (
+            ["auxiliary_skip", "relaxation.inner.temperature=warm"],
+            "relaxation.inner.temperature: got 'warm'; give float",
+        ),
+        (
+            ["partial_channels", "relaxation.k=3"],
+            "relaxation: it splits channels by 3; give a divisor of network.channels=",
+        ),
+    ],
+)
+def test_a_wrong_value_of_a_part_within_a_part_is_named_by_its_path(
+    words: list[str], message: str, refused: Refused, tmp_path: Path
+) -> None:
+    words = [f"relaxation={words[0]}", *words[1:]]
+    assert message in refused("search", *TINY, "budget.steps=2", f"run_dir={tmp_path / 'run'}", *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_within_parts_are_of_allowed_packages_too() -> None:
+    inner = {"_target_": "subprocess.Popen", "args": "true"}
+    settings = {"_target_": "supernet.relaxations.auxiliary_skip.AuxiliarySkip", "inner": inner}
+    with pytest.raises(UserError, match=r"relaxation.inner._target_: 'subprocess.Popen' is not a class of darts"):
+        build_part(settings, "relaxation")
 
 
 @pytest.mark.parametrize(
