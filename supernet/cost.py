@@ -3,8 +3,6 @@
 FLOPs are multiply-adds of convolutions and linear layers (NAS-Bench-201's convention, and fvcore's count of
 those operators). A module is counted once for a number of channels and an image size, on torch's meta device,
 so nothing is computed; a cell's cost is the sum over its edges.
-
-Shape suffixes: E edges, O operations.
 """
 
 from __future__ import annotations
@@ -79,9 +77,3 @@ def genotype_cost(genotype: Genotype, size: NetworkSize | None = None) -> Cost:
     for *_, name in genotype.connections:
         total += edge_cost(name, size)
     return total
-
-
-def expected_flops(weights_EO: Tensor, operations: tuple[str, ...], size: NetworkSize) -> Tensor:
-    """Expected multiply-adds of the cells when each edge draws an operation with these probabilities."""
-    flops_O = weights_EO.new_tensor([edge_cost(name, size).flops for name in operations])
-    return (weights_EO * flops_O).sum()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 PRIMARY = sorted(CONFIGS.glob("*.yaml"))
 CHOICES = sorted(CONFIGS.glob("*/**/*.yaml"))
-TINY = ["dataset=fake", "network.channels=2", "network.cells=1", "data.batch_size=16", "monitor=[]", "oracle=none"]
+TINY = ["dataset=fake", "network.channels=4", "network.cells=1", "data.batch_size=16", "monitor=[]", "oracle=none"]
 # The published settings: "Common" and a row a method.
 COMMON: dict[str, Any] = {
     "network.channels": 16,

@@ -11,7 +11,9 @@ MOVED = {
     "darts.monitors": "darts.search.monitors",
     "darts.objectives": "darts.blackbox.objectives",
     "darts.phases": "darts.search.phases",
+    "darts.regularizers.expected_flops.ExpectedFlops": "darts.search.regularizers.expected_cost.ExpectedCost",
     "darts.regularizers": "darts.search.regularizers",
+    "darts.search.regularizers.expected_flops.ExpectedFlops": "darts.search.regularizers.expected_cost.ExpectedCost",
     "darts.weight_steps": "darts.search.weight_steps",
     "supernet.search_space.SearchSpace": "supernet.spaces.cells.CellSpace",
 }

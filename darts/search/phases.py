@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from darts.search.arch_steps.base import ArchStep
 from darts.search.state import SearchState
 from darts.search.weight_steps.base import WeightStep
@@ -110,6 +112,28 @@ class Bilevel(Phase):
         for half in both if steps.order == "architecture_first" else reversed(both):
             numbers |= half(state, train_batch, valid_batch)
         return numbers
+
+
+class SingleLevel(Phase):
+    """Weights and architecture move together, by one pass over a training batch."""
+
+    def passes(self, steps: Steps, relaxation: Relaxation) -> int:
+        return relaxation.paths("architecture")
+
+    def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        batch, paths, losses = state.task.train.next(), state.edge_weights("architecture"), 0.0
+        state.weight_optimizer.zero_grad(set_to_none=True)
+        state.arch_optimizer.zero_grad(set_to_none=True)
+        for place, path in enumerate(paths):
+            loss = state.loss(batch, path, "training loss in the single-level step")
+            losses += loss.item()
+            objective = loss if place else loss + state.regularization()
+            objective.backward(retain_graph=place + 1 < len(paths))  # type: ignore[no-untyped-call]
+        for value in state.params.values():  # relaxations read it
+            value.grad = torch.zeros_like(value) if value.grad is None else value.grad
+        steps.weights.update(state, paths)
+        steps.architecture.update(state)
+        return {"train_loss": losses / len(paths), "lr": state.weight_optimizer.param_groups[0]["lr"]}
 
 
 class Schedule:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet import operations
-from supernet.cost import Cost, NetworkSize, count, edge_cost, expected_flops, genotype_cost, operation_cost
+from supernet.cost import Cost, NetworkSize, count, genotype_cost, operation_cost
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.operations import register_operation
@@ -217,34 +217,3 @@ def test_any_module_is_counted_by_hand() -> None:
 
 
 # --- Expected cost of a relaxation
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_expected_flops_of_one_hot_weights_are_the_cells_own(dtype: torch.dtype) -> None:
-    rng = random.Random(2)
-    for genotype in (SPACE.sample(rng) for _ in range(20)):
-        weights_EO = torch.tensor([[name == chosen for name in NAS_BENCH_201] for chosen in genotype.operations])
-        flops = expected_flops(weights_EO.to(dtype), NAS_BENCH_201, BENCHMARK)
-        assert flops.item() == genotype_cost(genotype).flops - SKELETON
-
-
-def test_expected_flops_equal_the_closed_form_in_value_and_gradient() -> None:
-    """sum_e (w_e,1x1 F + 9 w_e,3x3 F), gradient F and 9 F; uniform weights give 6 * 10 F / 5 = 12 F."""
-    weights_EO = torch.softmax(torch.arange(30.0, dtype=torch.float64).reshape(6, 5) % 7, -1).requires_grad_()
-    flops = expected_flops(weights_EO, NAS_BENCH_201, BENCHMARK)
-    assert flops.dim() == 0
-    torch.testing.assert_close(flops, (weights_EO[:, 2] + 9 * weights_EO[:, 3]).sum() * CONV_1X1, rtol=1e-14, atol=0)
-    flops.backward()
-    gradient_O = torch.tensor([0.0, 0.0, CONV_1X1, CONV_3X3, 0.0], dtype=torch.float64)
-    assert weights_EO.grad is not None
-    assert torch.equal(weights_EO.grad, gradient_O.expand(6, 5))
-    uniform = torch.full((6, 5), 0.2, dtype=torch.float64)
-    assert expected_flops(uniform, NAS_BENCH_201, BENCHMARK).item() == pytest.approx(12 * CONV_1X1, rel=1e-14)
-
-
-def test_expected_flops_follow_the_order_of_the_operations() -> None:
-    names = ("nor_conv_3x3", "none")
-    size = NetworkSize(channels=2, cells=1, num_classes=3, image_size=8)
-    by_hand = 9 * (64 * 4 + 16 * 16 + 4 * 64)
-    assert expected_flops(torch.tensor([[0.25, 0.75]]), names, size).item() == by_hand / 4
-    assert [edge_cost(name, size).flops for name in names] == [by_hand, 0]

@@ -123,9 +123,13 @@ class ArchStep(ABC):
         gradients, loss = self.gradient(state, train_batch, valid_batch)
         for value, gradient in zip(state.params.values(), gradients, strict=True):
             value.grad = gradient
+        self.update(state)
+        return {"valid_loss": loss}
+
+    def update(self, state: SearchState) -> None:
+        """Move the architecture parameters by the gradients that they have, and clear them."""
         before = {name: value.detach().clone() for name, value in state.params.items()}
         state.arch_optimizer.step()
         with torch.no_grad():
             state.relaxation.settle(state.params, before)
         state.arch_optimizer.zero_grad(set_to_none=True)
-        return {"valid_loss": loss}

@@ -13,15 +13,10 @@ class BetaDecay(Regularizer):
 
     Args:
         weight: the coefficient at the end of the search; 50 in the paper.
-
-    Raises:
-        ValueError: weight is negative.
     """
 
     def __init__(self, weight: float = 50.0) -> None:
-        if not weight >= 0:
-            raise ValueError(f"weight: got {weight}; give 0 or more")
-        self.weight = weight
+        super().__init__(weight)
 
     def __call__(self, params: Parameters, relaxation: Relaxation, progress: float) -> Tensor:
         return self.weight * progress * params["alpha_EO"].logsumexp(dim=-1).mean()

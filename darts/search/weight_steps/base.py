@@ -56,6 +56,10 @@ class WeightStep(ABC):
         """Set the learning rate for the share of the search that is done."""
 
     @abstractmethod
+    def update(self, state: SearchState, paths: Sequence[EdgeWeights]) -> None:
+        """Move the weights by the gradients that they have, of these passes, and clear them."""
+
+    @abstractmethod
     def __call__(self, state: SearchState, train_batch: Batch, valid_batch: Batch | None) -> dict[str, float]:
         """Update the weights.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -11,6 +11,7 @@ from darts.search.state import SearchState
 from darts.search.weight_steps.base import WeightStep, resting
 from darts.tasks.base import Batch
 from darts.training.schedules import cosine
+from supernet.relaxations.base import EdgeWeights
 
 
 class SGDStep(WeightStep):
@@ -56,18 +57,25 @@ class SGDStep(WeightStep):
         for group in state.weight_optimizer.param_groups:
             group["lr"] = cosine(state.progress, self.lr, self.lr_min)
 
-    def __call__(self, state: SearchState, train_batch: Batch, valid_batch: Batch | None) -> dict[str, float]:
+    def edge_weights(self, state: SearchState, train_batch: Batch) -> list[EdgeWeights]:
+        """The paths whose losses are summed, without history."""
         with torch.no_grad():
-            paths = state.edge_weights("weights")
+            return state.edge_weights("weights")
+
+    def __call__(self, state: SearchState, train_batch: Batch, valid_batch: Batch | None) -> dict[str, float]:
+        paths = self.edge_weights(state, train_batch)
         state.weight_optimizer.zero_grad(set_to_none=True)
         losses = 0.0
         for path in paths:
             loss = state.loss(train_batch, path, "training loss in the weight step")
             loss.backward()  # type: ignore[no-untyped-call]
             losses += loss.item()
+        self.update(state, paths)
+        return {"train_loss": losses / len(paths), "lr": state.weight_optimizer.param_groups[0]["lr"]}
+
+    def update(self, state: SearchState, paths: Sequence[EdgeWeights]) -> None:
         if self.grad_clip is not None:
             torch.nn.utils.clip_grad_norm_(state.network.parameters(), self.grad_clip)
         with resting(state, paths):
             state.weight_optimizer.step()
         state.weight_optimizer.zero_grad(set_to_none=True)
-        return {"train_loss": losses / len(paths), "lr": state.weight_optimizer.param_groups[0]["lr"]}

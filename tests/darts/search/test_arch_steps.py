@@ -17,7 +17,7 @@ from darts.search.arch_steps.first_order import FirstOrder
 from darts.search.arch_steps.unrolled import Unrolled
 from darts.search.phases import Bilevel, Steps
 from darts.search.regularizers.beta_decay import BetaDecay
-from darts.search.regularizers.expected_flops import ExpectedFlops
+from darts.search.regularizers.expected_cost import ExpectedCost
 from darts.search.state import NonFiniteLoss, SearchState
 from darts.search.weight_steps.sgd import SGDStep
 from darts.tasks.base import Batch
@@ -336,7 +336,7 @@ def test_unrolled_gradient_with_the_published_radius_is_right_to_a_thousandth_wh
 
 def test_first_order_gradient_equals_finite_differences_of_the_objective() -> None:
     step = FirstOrder()
-    regularizers = [BetaDecay(3.0), ExpectedFlops(NAS_BENCH_201, 0.5)]
+    regularizers = [BetaDecay(3.0), ExpectedCost(NAS_BENCH_201, 0.5)]
     state = tiny_state(step, regularizers=regularizers)
     state.planned_steps, state.step = 10, 4
     train, valid = state.task.train.next(), state.task.valid.next()

@@ -1,0 +1,67 @@
+"""A price on computation: the expected cost of the cell that the edge weights describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from darts.search.regularizers.base import Regularizer
+from supernet.cost import edge_cost, skeleton_cost
+from supernet.relaxations.base import Parameters, Relaxation
+from supernet.size import NetworkSize
+
+PRICES = ("flops", "params")
+
+
+class ExpectedCost(Regularizer):
+    """weight times the expected cost over that of the costliest cell, a number in [0, weight]; with a target, weight
+    times |cost / target - 1|, which leads to it from both sides (Bender et al. 2020, TuNAS, arXiv:2008.06120, eq. 4).
+
+    The differentiable cost of ProxylessNAS (Cai et al. 2019, arXiv:1812.00332, eq. 3): a sum over edges and operations.
+
+    Args:
+        operations: names of the space's operations, in order.
+        weight: the coefficient.
+        price: ``flops`` or ``params`` of the network, or prices of your own: operation to number, such as milliseconds
+            of that operation on one edge in all cells.
+        target: wanted cost of the whole network, in the price's unit; of a price list, that of all edges together.
+
+    Raises:
+        ValueError: the weight is negative, the target not positive, or the price is unknown or lacks an operation.
+    """
+
+    def __init__(
+        self,
+        operations: Sequence[str],
+        weight: float = 0.1,
+        price: str | Mapping[str, float] = "flops",
+        target: float | None = None,
+    ) -> None:
+        super().__init__(weight)
+        if target is not None and not target > 0:
+            raise ValueError(f"target: got {target}; give a cost above 0, or null")
+        self.target, size = target, NetworkSize()
+        if isinstance(price, Mapping):
+            if lacking := [name for name in operations if name not in price]:
+                raise ValueError(f"price: it lacks {', '.join(lacking)}; give a number for every operation")
+            self.prices_O, self.beside = [float(price[name]) for name in operations], 0.0
+        elif price in PRICES:
+            self.prices_O = [float(getattr(edge_cost(name, size), price)) for name in operations]
+            self.beside = float(getattr(skeleton_cost(size), price))
+        else:
+            raise ValueError(f"price: got {price!r}; allowed are {', '.join(PRICES)}, or a number for every operation")
+
+    def cost(self, weights_EO: Tensor) -> Tensor:
+        """Expected cost of the network when each edge draws an operation with these probabilities."""
+        return self.beside + self._of_edges(weights_EO)
+
+    def _of_edges(self, weights_EO: Tensor) -> Tensor:
+        return (weights_EO * weights_EO.new_tensor(self.prices_O)).sum()
+
+    def __call__(self, params: Parameters, relaxation: Relaxation, progress: float) -> Tensor:
+        weights_EO = relaxation.expected(params, progress).mean_EO
+        if self.target is not None:
+            return self.weight * (self.cost(weights_EO) / self.target - 1).abs()
+        costliest = len(weights_EO) * max(self.prices_O)
+        return self.weight * self._of_edges(weights_EO) / (costliest or 1.0)
