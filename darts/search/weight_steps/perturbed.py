@@ -66,7 +66,7 @@ class PerturbedSGD(SGDStep):
         return replace(path, weights=path.weights + delta)
 
     def _gradient(self, state: SearchState, batch: Batch, path: EdgeWeights, delta: Tensor) -> Tensor:
-        delta = delta.requires_grad_()
+        delta = delta.clone().requires_grad_()
         moved = replace(path, weights=path.weights + delta)
         with held_statistics(state.network):
             loss = state.loss(batch, moved, "training loss under attack")
