@@ -141,6 +141,10 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             require(space, ["supernet"], "darts search", "; darts baseline searches it")
         if "supernet" not in space.abilities:
             space = None
+    if space is not None:
+        for name, phase in built["phases"].items():
+            with problems.of(f"phases.{name}"):
+                require(space, phase.requires if phase.share else (), type(phase).__name__)
     if space is not None and "discretizer" in built:
         with problems.of("discretizer"):
             built["discretizer"](torch.zeros(space.architecture_shapes["alpha_EO"]), space)

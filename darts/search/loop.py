@@ -94,6 +94,8 @@ class Search:
                     except NonFiniteLoss as error:
                         raise NonFiniteLoss(self._diverged(state.step + 1, str(error))) from None
                     state.step += 1
+                    if phase.moves_supernet:
+                        state.evaluated = None
                     if "train_loss" in numbers:
                         state.train_loss_sum += numbers["train_loss"]
                         state.train_loss_count += 1
@@ -216,7 +218,9 @@ class Search:
 
     def _end_epoch(self) -> None:
         state = self.state
-        valid_loss, value = state.evaluate()
+        if state.evaluated is None:
+            state.evaluated = state.evaluate()
+        valid_loss, value = state.evaluated
         if not math.isfinite(valid_loss):
             raise NonFiniteLoss(self._diverged(state.step, f"the validation loss in the evaluation is {valid_loss}"))
         record = {
@@ -224,7 +228,7 @@ class Search:
             "step": state.step,
             "alphas": {name: value.tolist() for name, value in state.params.items()},
             "cell": state.found or str(self._derived()),
-            "train_loss": state.train_loss_sum / max(1, state.train_loss_count),
+            "train_loss": self._train_loss(),
             "valid_loss": valid_loss,
             f"valid_{state.task.metric.name}": value,
         }
@@ -234,6 +238,14 @@ class Search:
         state.history.append(record)
         for monitor in self.monitors:
             monitor.on_epoch(self, record)
+
+    def _train_loss(self) -> float:
+        """Mean of the epoch under way; where no weights were trained in it, that of the last one that did."""
+        state = self.state
+        if not state.train_loss_count and state.history:
+            last: float = state.history[-1]["train_loss"]
+            return last
+        return state.train_loss_sum / max(1, state.train_loss_count)
 
     def _checkpoint(self) -> None:
         state = self.state

@@ -55,6 +55,8 @@ class Phase(ABC):
     """
 
     trains_architecture = True
+    moves_supernet = True  # False: its steps leave the supernet and the architecture parameters as they are
+    requires: tuple[str, ...] = ()  # abilities that a space must have, of `supernet.spaces.base.ABILITIES`
 
     def __init__(self, share: float = 1.0) -> None:
         if not 0 <= share < math.inf:

@@ -71,9 +71,10 @@ class SearchState:
         self.step = 0
         self.phase = ""
         self.phase_progress = 0.0
-        self.found: str | None = None  # genotype of the phase that ended last, if it gave one
+        self.found: str | None = None  # genotype of a phase, until another one ends
         self.images = 0
         self.evaluation_images = 0
+        self.evaluated: tuple[float, float] | None = None  # what `evaluate` gave, while nothing has moved since
         self.train_loss_sum, self.train_loss_count = 0.0, 0  # of the epoch under way
         self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0}
         self.history: list[dict[str, Any]] = []
@@ -171,9 +172,14 @@ class SearchState:
 
     _counters = (
         "planned_steps", "step", "phase", "phase_progress", "images", "evaluation_images", "train_loss_sum",
-        "train_loss_count", "allowed_EO", "found",
+        "train_loss_count", "allowed_EO", "found", "evaluated",
     )  # fmt: skip
-    _added = {"phase_progress": 0.0, "allowed_EO": None, "found": None}  # what checkpoints of version 0.1 lack
+    _added = {
+        "phase_progress": 0.0,
+        "allowed_EO": None,
+        "found": None,
+        "evaluated": None,
+    }  # what checkpoints of version 0.1 lack
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors, numbers, strings, lists and dicts."""

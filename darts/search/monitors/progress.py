@@ -57,7 +57,7 @@ class ProgressMonitor(Monitor):
             self.bar.start()
 
     def on_step(self, search: Watched, numbers: dict[str, float]) -> None:
-        self.losses |= {name: value for name, value in numbers.items() if name in ("train_loss", "valid_loss")}
+        self.losses |= {name: value for name, value in numbers.items() if name.endswith("_loss")}
         if self.bar is not None:
             self.bar.below = self._below()
             self.bar.update(self.task, completed=search.state.step, description=search.state.phase)
