@@ -38,6 +38,7 @@ HYDRA = {"darts.run.parts", "darts.command.config", "darts.command.sweep"}
 NAMED_PARTS = {
     ("darts.command.query", "darts.oracle.nats"): "darts query import=... writes the file that this oracle reads",
     ("darts.command.query", "darts.oracle.official"): "darts query import=... reads the benchmark's official files",
+    ("darts.search.regularizers.dirichlet_anchor", "supernet.relaxations.dirichlet"): "it anchors the concentrations",
     ("darts.oracle.base", "supernet.spaces.cells"): "published tables are of NAS-Bench-201",
 }
 # Modules beside parts that are none.

@@ -181,7 +181,7 @@ def completed(console: list[str], tmp_path: Path) -> Callable[..., list[str]]:
 
 def test_completion_offers_commands_options_and_choices(completed: Callable[..., list[str]]) -> None:
     assert {"search", "derive", "query"} <= set(completed(""))
-    assert completed("search", "relaxation=") == ["relaxation=single_path", "relaxation=softmax"]
+    assert completed("search", "relaxation=s") == [f"relaxation=s{end}" for end in ("igmoid", "ingle_path", "oftmax")]
     assert completed("search", "seed=1", "dataset=fa") == ["dataset=fake", "dataset=fashion_mnist"]
     assert completed("search", "weight_step.grad") == ["weight_step.grad_clip="]
     assert {"budget.epochs=", "budget.seconds="} <= set(completed("search", "budget."))

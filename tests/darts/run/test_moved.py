@@ -58,7 +58,7 @@ TARGETS = [
     "supernet.relaxations.softmax.Softmax",
     "supernet.search_space.SearchSpace",
 ]
-OTHER_NAMES = {"SearchSpace": "CellSpace"}
+OTHER_NAMES = {"SearchSpace": "CellSpace", "ExpectedFlops": "ExpectedCost"}
 
 
 @pytest.mark.parametrize("target", TARGETS)

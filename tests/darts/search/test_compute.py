@@ -15,7 +15,7 @@ from darts.run.errors import UserError
 from darts.search.build import build_search
 from darts.search.loop import Search
 from supernet.cell import SearchCell
-from supernet.relaxations.base import EdgeWeights
+from supernet.relaxations.base import EdgeWeights, Relaxation
 
 pytestmark = pytest.mark.usefixtures("fast_form")
 
@@ -93,11 +93,8 @@ def test_a_wrong_choice_is_refused(words: list[str], message: str) -> None:
         made(*words)
 
 
-class Dead:
+class Dead(Relaxation):
     """A relaxation that draws `none` on every edge: nothing reaches the classifier but its own bias and norm."""
-
-    def paths(self, half: str) -> int:
-        return 1
 
     def __call__(self, params: Any, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
         return [EdgeWeights.one_hot([0] * 6, 5)]
