@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from supernet.cell import SearchCell
 from supernet.discrete_network import DiscreteNetwork
 from supernet.norm import held_statistics, norm_factory
-from supernet.relaxations.base import EdgeWeights
+from supernet.relaxations.base import EdgeWeights, seeded
 from supernet.skeleton import Skeleton
 from supernet.spaces.base import Genotype, Space
 from supernet.stacked import StackedConvBN
@@ -50,9 +50,8 @@ class SuperNet(Skeleton):
     ) -> None:
         inner = norm_factory(batch_norm, affine=False)
         (cell,) = space.cells.values()
-        with torch.random.fork_rng(devices=[], enabled=generator is not None):
-            if generator is not None:  # operations from outside draw their initial weights from torch's generator
-                torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        # operations from outside draw their initial weights from torch's generator
+        with seeded(generator) if generator is not None else nullcontext():
             super().__init__(
                 lambda width: SearchCell(cell, width, inner), channels, cells, num_classes, in_channels, batch_norm
             )

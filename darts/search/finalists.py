@@ -20,7 +20,7 @@ from darts.run.seeding import make_generator
 from darts.search.phases import Phase, Steps
 from darts.search.state import SearchState
 from darts.tasks.base import Batch
-from darts.training.fit import Recipe, initialised
+from darts.training.fit import Diverged, Recipe, fit_step, initialised
 from supernet.relaxations.base import Relaxation
 from supernet.spaces.base import Genotype
 
@@ -159,15 +159,10 @@ class Finalists(Phase):
     def _train(
         state: SearchState, batch: Batch, rate: float, network: nn.Module, optimizer: torch.optim.Optimizer
     ) -> float:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = state.task.loss(network(batch[0]), batch[1])
-        if not torch.isfinite(loss):
+        try:
+            return fit_step(network, optimizer, state.task, batch, rate).item()
+        except Diverged:
             return WORST
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.item()
 
     _counters = ("incumbent", "round", "rung", "position", "taken", "alive", "losses", "mark")
 

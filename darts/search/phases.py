@@ -16,7 +16,7 @@ import torch
 
 from darts.search.arch_steps.base import ArchStep
 from darts.search.state import SearchState
-from darts.search.weight_steps.base import WeightStep
+from darts.search.weight_steps.base import WeightStep, backward
 from supernet.relaxations.base import Relaxation
 from supernet.spaces.base import Genotype
 
@@ -123,19 +123,14 @@ class SingleLevel(Phase):
         return relaxation.paths("architecture")
 
     def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
-        batch, paths, losses = state.task.train.next(), state.edge_weights("architecture"), 0.0
-        state.weight_optimizer.zero_grad(set_to_none=True)
-        state.arch_optimizer.zero_grad(set_to_none=True)
-        for place, path in enumerate(paths):
-            loss = state.loss(batch, path, "training loss in the single-level step")
-            losses += loss.item()
-            objective = loss if place else loss + state.regularization()
-            objective.backward(retain_graph=place + 1 < len(paths))  # type: ignore[no-untyped-call]
+        batch, paths = state.task.train.next(), state.edge_weights("architecture")
+        part = "training loss in the single-level step"
+        loss = backward(state, batch, paths, part, state.regularization())
         for value in state.params.values():  # relaxations read it
             value.grad = torch.zeros_like(value) if value.grad is None else value.grad
         steps.weights.update(state, paths)
         steps.architecture.update(state)
-        return {"train_loss": losses / len(paths), "lr": state.weight_optimizer.param_groups[0]["lr"]}
+        return {"train_loss": loss, "lr": state.weight_optimizer.param_groups[0]["lr"]}
 
 
 class Schedule:

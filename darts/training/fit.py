@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from darts.run.seeding import torch_noise
-from darts.tasks.base import Task
+from darts.tasks.base import Batch, Task
 from darts.training.schedules import cosine
 
 
@@ -100,6 +100,26 @@ class FitMonitor:
         return True
 
 
+def fit_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, task: Task, batch: Batch, rate: float
+) -> torch.Tensor:
+    """One step of a training at a learning rate; returns the loss before it.
+
+    Raises:
+        Diverged: the loss is no longer finite; the weights stay as they are.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    inputs, targets = batch
+    loss = task.loss(network(inputs), targets)
+    if not torch.isfinite(loss):
+        raise Diverged(f"the loss is {loss.item()}")
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss
+
+
 def fit(
     network: nn.Module,
     task: Task,
@@ -122,15 +142,11 @@ def fit(
     state = state or FitState(network, task, recipe)
     steps = recipe.epochs * task.steps_per_epoch
     while state.step < steps:
-        for group in state.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(state.step / steps)
-        inputs, targets = task.train.next()
-        loss = task.loss(network(inputs), targets)
-        if not torch.isfinite(loss):
-            raise Diverged(f"the loss is {loss.item()} at step {state.step} of {steps}")
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
+        try:
+            rate = recipe.learning_rate(state.step / steps)
+            loss = fit_step(network, state.optimizer, task, task.train.next(), rate)
+        except Diverged as error:
+            raise Diverged(f"{error} at step {state.step} of {steps}") from None
         state.step += 1
         for monitor in monitors:
             monitor.on_step(state, loss)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation, Temperature, gumbel, probabilities
+from supernet.relaxations.base import EdgeWeights, Parameters, gumbel, probabilities
+from supernet.relaxations.gumbel_softmax import GumbelSoftmax
 
 
-class ReinMax(Relaxation):
+class ReinMax(GumbelSoftmax):
     """Weight one for a sampled operation; the estimate of the gradient is exact where the loss is quadratic in the
     weights and the temperature is one.
 
@@ -22,8 +23,7 @@ class ReinMax(Relaxation):
     """
 
     def __init__(self, temperature: float = 1.0, temperature_end: float = 1.0, init_scale: float = 1e-3) -> None:
-        super().__init__(init_scale)
-        self.temperature = Temperature(temperature, temperature_end)
+        super().__init__(temperature, temperature_end, init_scale)
 
     def __call__(self, params: Parameters, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
         alpha_EO = params["alpha_EO"].clamp(min=-1e9)  # differences of infinities are none
@@ -33,6 +33,3 @@ class ReinMax(Relaxation):
         half_EO = (hard.weights + torch.softmax(alpha_EO / self.temperature(progress), dim=-1)) / 2
         middle_EO = torch.softmax((half_EO.log() - alpha_EO).detach() + alpha_EO, dim=-1)
         return [EdgeWeights.dense(hard.backwards(2 * middle_EO - p_EO / 2).weights)]
-
-    def expected(self, params: Parameters, progress: float) -> EdgeWeights:
-        return EdgeWeights.dense(probabilities(params["alpha_EO"]))

@@ -36,6 +36,22 @@ def _buffers(state: SearchState, parameter: torch.nn.Parameter) -> dict[str, tor
     return {name: v for name, v in found.items() if isinstance(v, torch.Tensor) and v.shape == parameter.shape}
 
 
+def backward(
+    state: SearchState, batch: Batch, paths: Sequence[EdgeWeights], part: str, extra: torch.Tensor | float = 0.0
+) -> float:
+    """Add the gradients of all paths' summed losses, and of a further term, to `.grad` of whatever needs one; returns
+    the mean loss. One backward pass a path, with the memory of one."""
+    losses = 0.0
+    for place, path in enumerate(paths):
+        loss = state.loss(batch, path, part)
+        losses += loss.item()
+        objective = loss if place else loss + extra
+        shared = path.weights.requires_grad and place + 1 < len(paths)  # edge weights of several share a small graph
+        objective.backward(retain_graph=shared)  # type: ignore[no-untyped-call]
+        del loss, objective  # the graph of the network goes with them
+    return losses / len(paths)
+
+
 class WeightStep(ABC):
     """One update of the network weights; the architecture parameters need no gradient meanwhile.
 

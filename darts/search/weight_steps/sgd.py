@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from darts.search.state import SearchState
-from darts.search.weight_steps.base import WeightStep, resting
+from darts.search.weight_steps.base import WeightStep, backward, resting
 from darts.tasks.base import Batch
 from darts.training.schedules import cosine
 from supernet.relaxations.base import EdgeWeights
@@ -65,13 +65,9 @@ class SGDStep(WeightStep):
     def __call__(self, state: SearchState, train_batch: Batch, valid_batch: Batch | None) -> dict[str, float]:
         paths = self.edge_weights(state, train_batch)
         state.weight_optimizer.zero_grad(set_to_none=True)
-        losses = 0.0
-        for path in paths:
-            loss = state.loss(train_batch, path, "training loss in the weight step")
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses += loss.item()
+        loss = backward(state, train_batch, paths, "training loss in the weight step")
         self.update(state, paths)
-        return {"train_loss": losses / len(paths), "lr": state.weight_optimizer.param_groups[0]["lr"]}
+        return {"train_loss": loss, "lr": state.weight_optimizer.param_groups[0]["lr"]}
 
     def update(self, state: SearchState, paths: Sequence[EdgeWeights]) -> None:
         if self.grad_clip is not None:
