@@ -34,19 +34,8 @@ def _live(active_EO: Active, cell: Cell, carries_O: tuple[bool, ...]) -> Active:
     """The marks without edges that no value comes through: from a node that nothing reaches, or to one that leads
     nowhere."""
     used_E = [any(mark and carries for mark, carries in zip(row, carries_O, strict=True)) for row in active_EO]
-    edges, last = cell.edges, cell.num_nodes - 1
-    reached = set(range(cell.inputs))
-    needed = {last} if cell.output == "last" else set(range(cell.inputs, last + 1))
-    for (source, target), used in zip(edges, used_E, strict=True):  # ordered by target
-        if used and source in reached:
-            reached.add(target)
-    for (source, target), used in reversed(list(zip(edges, used_E, strict=True))):
-        if used and target in needed:
-            needed.add(source)
-    return tuple(
-        tuple(mark and source in reached and target in needed for mark in row)
-        for row, (source, target) in zip(active_EO, edges, strict=True)
-    )
+    live_E = cell.live(used_E)
+    return tuple(tuple(mark and live for mark in row) for row, live in zip(active_EO, live_E, strict=True))
 
 
 def _plus(known_BCHW: Tensor | None, term_BCHW: Tensor) -> Tensor:

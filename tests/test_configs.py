@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,8 +120,44 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "spos": DARTS
     | row("single_path.SinglePath", 250, weight_decay=5e-4)
-    | {"phases.warm_up.share": 1, "phases.bilevel.share": None},
+    | {"phases.warm_up.share": 9, "phases.bilevel.share": None, "phases.evolution.share": 1},
 }
+
+
+PUBLISHED["lambda_darts"] = (
+    DARTS
+    | row("softmax.Softmax", 100)
+    | {
+        "arch_step._target_": "darts.search.arch_steps.aligned.Aligned",
+        "arch_step.weight": 0.25,
+        "arch_step.epsilon": 1e-4,
+        "arch_step.lr": 1e-4,
+    }
+)
+PUBLISHED["darts_pt"] = DARTS | row("softmax.Softmax", 125) | {"phases.bilevel.share": 4, "phases.projection.share": 1}
+PUBLISHED["is_darts"] = (
+    DARTS
+    | row("softmax.Softmax", 30)
+    | {
+        "phases.warm_up.share": 22,
+        "phases.bilevel.share": None,
+        "phases.information_pruning.share": 8,
+        "data.split": 0.9,
+        "relaxation.init_scale": None,
+        "weight_step.grad_clip": None,
+    }
+)
+PUBLISHED["sdarts"] = (
+    DARTS
+    | row("softmax.Softmax", 50, weight_decay=5e-4)
+    | {"weight_step._target_": "darts.search.weight_steps.perturbed.PerturbedSGD", "weight_step.epsilon_end": 0.3}
+)
+PUBLISHED["fairnas"] = (
+    DARTS
+    | row("fair_paths.FairPaths", 250, weight_decay=5e-4)
+    | {"phases.warm_up.share": 9, "phases.bilevel.share": None, "phases.evolution.share": 1}
+)
+OURS = ("finalists", "plain")  # settings of this project's own
 
 
 def label(file: Path) -> str:
@@ -209,6 +246,8 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
         elif "_target_" in part:
             built = build_part(part, group)
             assert type(built) is get_class(part["_target_"])
+    if "_target_" in part and not (Path(inspect.getfile(get_class(part["_target_"]))).parent / "base.py").exists():
+        return  # the only one of its kind
     bases = [base.__module__.rsplit(".", 1)[-1] for base in get_class(part["_target_"]).__mro__] if part else ["base"]
     assert "base" in bases, "a part derives from the ABC in its folder's base.py"
 
@@ -224,6 +263,8 @@ def test_every_target_has_a_docstring_and_every_file_says_what_it_is(file: Path)
 
 @pytest.mark.parametrize("file", sorted((CONFIGS / "method").glob("*.yaml")), ids=label)
 def test_every_preset_has_the_published_settings(file: Path) -> None:
+    if file.stem in OURS:
+        return
     assert file.stem in PUBLISHED, "write down the published row of this method"
     settings = compose_config("search", ["dataset=cifar10", f"method={file.stem}"])
     expected = COMMON | PUBLISHED[file.stem]
@@ -246,7 +287,8 @@ def test_published_settings_reach_the_optimizers(name: str) -> None:
     for group in alphas:
         assert (group["lr"], list(group["betas"])) == (row["arch_step.lr"], row["arch_step.betas"])
         assert group["weight_decay"] == (row["arch_step.weight_decay"] or 0)
-    assert 2e-4 < state.params["alpha_EO"].std() < 5e-3
+    deviation = state.params["alpha_EO"].std()
+    assert 2e-4 < deviation < 5e-3 or deviation == (row["relaxation.init_scale"] or 0)
 
 
 def test_what_the_command_line_says_beats_a_preset() -> None:

@@ -87,6 +87,8 @@ def search_lines(result: SearchResult, folder: Path | None, notice: str | None =
         lines.insert(
             1, ("stopped early", f"by the clock, after {result.steps} of {result.planned_steps} planned steps")
         )
+    if result.stopped_early:
+        lines.insert(1, ("stopped early", result.stopped_early))
     if not settings["architecture_trained"]:
         run = folder or "RUN_DIR"
         hint = shlex.join(["darts", "baseline", "evaluator=supernet", f"evaluator.run={run}"])
@@ -188,3 +190,22 @@ def compare_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Pat
 def print_compare(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """Print how methods compare."""
     print_lines(compare_lines(loaded, rows, folder))
+
+
+def rank_lines(content: Mapping[str, Any], folder: Path) -> Lines:
+    """Correlations of shared weights, of depth and of parameters with what is known."""
+
+    def text(found: Mapping[str, Any] | None) -> str:
+        return "unknown" if found is None else f"{found['value']:5.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+    lines = [("signal", content["signal"]), ("known accuracy", f"{content['truth']}, table {content['table']}")]
+    names = {"value": "shared weights", "depth": "depth alone", "params": "parameters alone"}
+    for group, signals in content["correlations"].items():
+        lines.append((f"{group}, {signals['value']['cells']} cells", "Kendall's tau        Spearman's rho"))
+        lines += [(f"  {names[n]}", f"{text(one['kendall'])}  {text(one['spearman'])}") for n, one in signals.items()]
+    return [*lines, ("files", str(folder)), ("  picture", str(folder / "figures" / "rank.png"))]
+
+
+def print_rank(content: Mapping[str, Any], folder: Path) -> None:
+    """Print how shared weights rank cells."""
+    print_lines(rank_lines(content, folder))

@@ -36,13 +36,12 @@ class Budget:
         if not 0 < value < math.inf:
             raise ValueError(f"{name}: got {value}; give a number above 0")
 
-    def steps_for(self, steps_per_epoch: int, images_of: Callable[[int], int], seconds_per_step: float | None) -> int:
-        """Planned steps; at least one.
+    def steps_for(self, steps_per_epoch: int, images_of: Callable[[int], int]) -> int:
+        """Planned steps of a budget that is not one of seconds.
 
         Args:
             steps_per_epoch: batches in one pass over the weight half.
             images_of: images passed forward by that many steps, ascending.
-            seconds_per_step: measured, for a budget in seconds.
 
         Raises:
             ValueError: the images do not suffice for a single step.
@@ -51,11 +50,8 @@ class Budget:
             return self.steps
         if self.epochs is not None:
             return self.epochs * steps_per_epoch
-        if self.images is not None:
-            steps = bisect.bisect_right(range(self.images + 1), self.images, key=images_of) - 1
-            if steps < 1:
-                raise ValueError(f"images: got {self.images}; one step passes {images_of(1)} images forward")
-            return steps
-        assert self.seconds is not None
-        assert seconds_per_step is not None
-        return max(1, int(self.seconds / seconds_per_step))
+        assert self.images is not None
+        steps = bisect.bisect_right(range(self.images + 1), self.images, key=images_of) - 1
+        if steps < 1:
+            raise ValueError(f"images: got {self.images}; one step passes {images_of(1)} images forward")
+        return steps

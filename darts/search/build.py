@@ -117,6 +117,9 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             built[name] = build_part(settings[name], name, plugins)
             if name == "oracle":  # looked for, not opened, and forgotten here
                 built.pop(name).check()
+    if settings.get("early_stopping") is not None:
+        with problems.of("early_stopping"):
+            built["early_stopping"] = build_part(settings["early_stopping"], "early_stopping", plugins)
     for group in ("regularizer", "monitor", "phases"):
         built[group] = {}
         for name, node in (settings.get(group) or {}).items():
@@ -145,6 +148,16 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         for name, phase in built["phases"].items():
             with problems.of(f"phases.{name}"):
                 require(space, phase.requires if phase.share else (), type(phase).__name__)
+    active, relaxation = [phase for phase in built["phases"].values() if phase.share], built.get("relaxation")
+    if relaxation is not None and active and not any(phase.chooses for phase in active):
+        trained = relaxation.trains_architecture and any(phase.trains_architecture for phase in active)
+        with problems.of("phases"):
+            if not trained:
+                why = f"{type(relaxation).__name__} trains weights alone" if not relaxation.trains_architecture else ""
+                raise ValueError(
+                    f"nothing would choose a cell, {why or 'no phase trains the architecture'}; "
+                    "give phases.evolution.share=1, or another phase that judges cells"
+                )
     if space is not None and "discretizer" in built:
         with problems.of("discretizer"):
             built["discretizer"](torch.zeros(space.architecture_shapes["alpha_EO"]), space)
@@ -182,7 +195,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     with problems.of("engine"):
         built["search"] = Search(
             built["state"], steps, built["phases"], built["discretizer"], built["budget"],
-            list(built["monitor"].values()), run_dir, engine.checkpoint_minutes,
+            list(built["monitor"].values()), run_dir, engine.checkpoint_minutes, built.get("early_stopping"),
         )  # fmt: skip
     problems.stop()
     search: Search = built["search"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 
 import torch
 
@@ -13,19 +15,24 @@ from darts.search.state import SearchState
 from supernet.size import NetworkSize
 
 
-def result_of(state: SearchState, steps: Steps, schedule: Schedule, stopped_by: str) -> SearchResult:
+def result_of(
+    state: SearchState, steps: Steps, schedule: Schedule, ends: Mapping[str, int], stopped_by: str
+) -> SearchResult:
     """The result, once the last epoch has ended; all that it says is read from what ran."""
     last, space, task, size = state.history[-1], state.space, state.task, NetworkSize()
     cell = state.found or last["cell"]
     cost = space.cost(space.parse(cell), size)
+    done = [0, *(min(end, state.step) for end in ends.values())]
     training = state.seconds["training"]
     return SearchResult(
         cell=cell,
         seed=state.seed,
         planned_steps=state.planned_steps,
         stopped_by=stopped_by,
+        stopped_early=state.stopped_early,
         epochs=state.step // task.steps_per_epoch,
         steps=state.step,
+        phase_steps=dict(zip(ends, (b - a for a, b in pairwise(done)), strict=True)),
         images=state.images,
         evaluation_images=state.evaluation_images,
         seconds=dict(state.seconds),

@@ -18,10 +18,11 @@ from darts.run.errors import UserError, reason
 from darts.run.signals import StopRequest
 from darts.search.budget import Budget
 from darts.search.discretizers.base import Discretizer
+from darts.search.early_stopping import EarlyStopping
 from darts.search.finish import result_of
 from darts.search.monitors.base import Monitor
 from darts.search.phases import Phase, Schedule, Steps
-from darts.search.plan import planned_steps
+from darts.search.plan import current_begin, current_ends, end_phase, follow, meet_the_clock, planned_ends
 from darts.search.result import SearchResult
 from darts.search.state import NonFiniteLoss, SearchState
 from supernet.spaces.base import Genotype
@@ -47,6 +48,7 @@ class Search:
         monitors: told of every step and epoch.
         run_dir: where the checkpoint goes; nothing is written if None.
         checkpoint_minutes: working time between checkpoints inside an epoch; one stands at each epoch's end.
+        early_stopping: may end a phase that trains the architecture.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Search:
         monitors: Sequence[Monitor] = (),
         run_dir: Path | None = None,
         checkpoint_minutes: float = 5.0,
+        early_stopping: EarlyStopping | None = None,
     ) -> None:
         if not checkpoint_minutes >= 0:
             raise ValueError(f"checkpoint_minutes: got {checkpoint_minutes}; give 0 (every step) or more")
         self.state, self.steps, self.schedule = state, steps, Schedule(phases)
         self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
         self.run_dir, self.checkpoint_minutes = run_dir, checkpoint_minutes
+        self.early_stopping = early_stopping
         self.stop = StopRequest()
         self.checkpointed_step = -1
 
@@ -76,8 +80,10 @@ class Search:
             Interrupted: asked to stop; the checkpoint is written.
         """
         state = self.state
+        clock = time.perf_counter()
         if state.planned_steps == 0:
-            state.planned_steps = self.plan()
+            follow(state, self.schedule, self.plan())
+            clock = self._spend("planning", clock)
         stopped_by = "steps"
         steps_per_epoch = state.task.steps_per_epoch
         for monitor in self.monitors:
@@ -85,7 +91,7 @@ class Search:
         try:
             with self.stop.listening():
                 self._checkpoint()
-                last_checkpoint = clock = time.perf_counter()
+                last_checkpoint = clock = self._spend("checkpoints", clock)
                 while state.step < state.planned_steps:
                     phase = self._phase()
                     self.steps.weights.schedule(state)
@@ -105,10 +111,14 @@ class Search:
 
                     epoch_ends = state.step % steps_per_epoch == 0
                     out_of_time = self.budget.seconds is not None and state.seconds["total"] >= self.budget.seconds
+                    if phase.anytime:
+                        meet_the_clock(state, self.schedule, self.budget)
                     if out_of_time or state.step == state.planned_steps:
                         self._leave()
                     if epoch_ends or out_of_time or state.step == state.planned_steps:
                         self._end_epoch()
+                        if phase.trains_architecture and state.phase:
+                            self._stop_early()
                         clock = self._spend("evaluation", clock)
                     if out_of_time and state.step < state.planned_steps:
                         stopped_by = "seconds"
@@ -120,7 +130,7 @@ class Search:
                     if self.stop.made and state.step < state.planned_steps:
                         raise Interrupted
             self._checkpoint()
-            result = result_of(state, self.steps, self.schedule, stopped_by)
+            result = result_of(state, self.steps, self.schedule, current_ends(state, self.schedule), stopped_by)
         finally:
             for monitor in self.monitors:
                 monitor.on_end(self)
@@ -129,13 +139,14 @@ class Search:
     def _phase(self) -> Phase:
         """The phase of the next step; leaves the one before and enters it where it begins."""
         state = self.state
-        name = self.schedule.at(state.step, state.planned_steps)
+        ends = current_ends(state, self.schedule)
+        name = self.schedule.at(state.step, ends)
         if name != state.phase:
             if state.phase:
                 self._leave()
             state.phase = name
             self.schedule.phases[name].enter(state)
-        state.phase_progress = self.schedule.progress(state.step, state.planned_steps)
+        state.phase_progress = self.schedule.progress(state.step, ends)
         return self.schedule.phases[name]
 
     def _leave(self) -> None:
@@ -144,9 +155,19 @@ class Search:
         found = self.schedule.phases[state.phase].exit(state)
         state.phase, state.found = "", None if found is None else str(found)
 
-    def plan(self) -> int:
-        """The number of steps that the budget stands for; times a few steps on throw-away state for seconds."""
-        return planned_steps(self.state, self.steps, self.schedule, self.budget)
+    def plan(self) -> dict[str, int]:
+        """The step before which each phase ends; times a few steps on throw-away state for seconds."""
+        return planned_ends(self.state, self.steps, self.schedule, self.budget)
+
+    def _stop_early(self) -> None:
+        """End the phase under way if its history says so, with the architecture of its best epoch."""
+        state = self.state
+        if self.early_stopping is None or not self.early_stopping.applies(state, current_begin(state, self.schedule)):
+            return
+        end_phase(state, self.schedule)
+        if state.step == state.planned_steps:
+            self._leave()
+        self._end_epoch()
 
     def check_budget(self) -> None:
         """Refuse a budget that does not reach a single step, before anything is written.
@@ -163,7 +184,8 @@ class Search:
         Raises:
             UserError: the new budget is longer and `extend` is false, or it ends before where the run stands.
         """
-        state, planned = self.state, self.plan()
+        state, ends = self.state, self.plan()
+        planned = max(ends.values())
         if planned > state.planned_steps and not extend:
             raise UserError(
                 f"budget: {planned} steps are more than the {state.planned_steps} planned; "
@@ -174,7 +196,8 @@ class Search:
         partial = state.history and state.history[-1]["step"] % state.task.steps_per_epoch
         if planned != state.planned_steps and partial:
             state.history.pop()  # the record of an epoch that now goes on
-        state.planned_steps, state.found = planned, None
+        follow(state, self.schedule, ends)
+        state.found = None
         self.checkpointed_step = -1
 
     def resume(self) -> dict[str, Any]:
@@ -204,7 +227,8 @@ class Search:
         self.checkpointed_step = self.state.step
         return content
 
-    def _derived(self) -> Genotype:
+    def derived(self) -> Genotype:
+        """What the discretizer makes of the architecture parameters now."""
         return self.discretizer(self.state.expected_weights().mean_EO, self.state.space)
 
     def _diverged(self, step: int, what: str) -> str:
@@ -218,6 +242,7 @@ class Search:
 
     def _end_epoch(self) -> None:
         state = self.state
+        moved = state.evaluated is None
         if state.evaluated is None:
             state.evaluated = state.evaluate()
         valid_loss, value = state.evaluated
@@ -227,25 +252,22 @@ class Search:
             "epoch": -(-state.step // state.task.steps_per_epoch),
             "step": state.step,
             "alphas": {name: value.tolist() for name, value in state.params.items()},
-            "cell": state.found or str(self._derived()),
-            "train_loss": self._train_loss(),
+            "cell": state.found or str(self.derived()),
+            "train_loss": state.mean_train_loss(),
             "valid_loss": valid_loss,
             f"valid_{state.task.metric.name}": value,
         }
+        measured: dict[str, float] = {} if moved else dict(state.history[-1].get("measured", {}))
+        for monitor in self.monitors if moved else ():
+            measured |= monitor.measure(self)
+        if measured:
+            record["measured"] = measured
         if state.allowed_EO is not None:
             record["allowed"] = [list(row) for row in state.allowed_EO]
         state.train_loss_sum, state.train_loss_count = 0.0, 0
         state.history.append(record)
         for monitor in self.monitors:
             monitor.on_epoch(self, record)
-
-    def _train_loss(self) -> float:
-        """Mean of the epoch under way; where no weights were trained in it, that of the last one that did."""
-        state = self.state
-        if not state.train_loss_count and state.history:
-            last: float = state.history[-1]["train_loss"]
-            return last
-        return state.train_loss_sum / max(1, state.train_loss_count)
 
     def _checkpoint(self) -> None:
         state = self.state

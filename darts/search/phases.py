@@ -56,6 +56,8 @@ class Phase(ABC):
 
     trains_architecture = True
     moves_supernet = True  # False: its steps leave the supernet and the architecture parameters as they are
+    chooses = False  # True: `exit` gives the genotype that the search has found
+    anytime = False  # True: it may end at any step, no schedule hangs on how many there are
     requires: tuple[str, ...] = ()  # abilities that a space must have, of `supernet.spaces.base.ABILITIES`
 
     def __init__(self, share: float = 1.0) -> None:
@@ -147,22 +149,38 @@ class Schedule:
         self.shares = sum(phase.share for phase in self.phases.values())
 
     def ends(self, planned_steps: int) -> dict[str, int]:
-        """The step before which each phase ends."""
+        """The step before which each phase ends, by its share of the steps."""
         done, ends = 0.0, {}
         for name, phase in self.phases.items():
             done += phase.share
             ends[name] = round(planned_steps * done / self.shares)
         return ends
 
-    def at(self, step: int, planned_steps: int) -> str:
+    def ends_in(self, seconds: float, seconds_per_step: Mapping[str, float], reserve: float) -> dict[str, int]:
+        """The same, by its share of the time, of which phases that are not `anytime` leave a part in reserve."""
+        end, ends = 0, {}
+        for name, phase in self.phases.items():
+            time = seconds * phase.share / self.shares * (1 if phase.anytime else 1 - reserve)
+            end += max(1, int(time / seconds_per_step[name]))
+            ends[name] = end
+        return ends
+
+    def moving_steps(self, ends: Mapping[str, int]) -> int:
+        """The step before which the last phase ends that moves the supernet; of all, if none does."""
+        return max((ends[name] for name, phase in self.phases.items() if phase.moves_supernet), default=0) or max(
+            ends.values()
+        )
+
+    @staticmethod
+    def at(step: int, ends: Mapping[str, int]) -> str:
         """Name of the phase that a step belongs to."""
-        ends = self.ends(planned_steps)
         return next((name for name, end in ends.items() if step < end), list(ends)[-1])
 
-    def progress(self, step: int, planned_steps: int) -> float:
+    @staticmethod
+    def progress(step: int, ends: Mapping[str, int]) -> float:
         """Share of its phase that is done before a step, in [0, 1]."""
-        ends = [0, *self.ends(planned_steps).values()]
-        begin, end = next(((a, b) for a, b in itertools.pairwise(ends) if step < b), (step, step + 1))
+        all_ends = [0, *ends.values()]
+        begin, end = next(((a, b) for a, b in itertools.pairwise(all_ends) if step < b), (step, step + 1))
         return (step - begin) / (end - begin)
 
     def total(self, value: Mapping[str, float], planned_steps: int) -> float:

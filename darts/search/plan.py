@@ -1,4 +1,4 @@
-"""From a budget to a number of steps."""
+"""From a budget to the step before which each phase ends."""
 
 from __future__ import annotations
 
@@ -10,22 +10,62 @@ from darts.search.budget import Budget
 from darts.search.phases import Schedule, Steps
 from darts.search.state import SearchState
 
-PLANNED_OVER = 1000  # steps over which the phases' mean time is taken
-PLAN_SHARE = 0.9  # of budget.seconds; the rest absorbs checkpoints, figures and a machine that slows down
+RESERVE = 0.1  # of the seconds of a phase that follows a schedule: checkpoints, figures, a machine that slows down
 
 
-def planned_steps(state: SearchState, steps: Steps, schedule: Schedule, budget: Budget) -> int:
-    """The number of steps that a budget stands for; for seconds it times a few of them on throw-away state."""
+def planned_ends(state: SearchState, steps: Steps, schedule: Schedule, budget: Budget) -> dict[str, int]:
+    """By phase, in their order; for a budget in seconds it times a few steps of each on throw-away state."""
     task, relaxation = state.task, state.relaxation
+    if budget.seconds is not None:
+        return schedule.ends_in(budget.seconds, _seconds_per_step(state, steps, schedule), RESERVE)
     images = {name: phase.passes(steps, relaxation) * task.batch_size for name, phase in schedule.phases.items()}
-    seconds = _seconds_per_step(state, steps, schedule) if budget.seconds is not None else None
-    return budget.steps_for(task.steps_per_epoch, lambda count: int(schedule.total(images, count)), seconds)
+    return schedule.ends(budget.steps_for(task.steps_per_epoch, lambda count: int(schedule.total(images, count))))
 
 
-def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule) -> float:
-    """Median time of a step, evaluation included, over the phases; state and phases stay as they were."""
+def current_ends(state: SearchState, schedule: Schedule) -> dict[str, int]:
+    """The step before which each phase ends, as things stand."""
+    return state.ends or schedule.ends(state.planned_steps)
+
+
+def current_begin(state: SearchState, schedule: Schedule) -> int:
+    """The step before the first one of the phase under way."""
+    begins = dict(zip(schedule.phases, [0, *current_ends(state, schedule).values()], strict=False))
+    return begins[state.phase]
+
+
+def follow(state: SearchState, schedule: Schedule, ends: dict[str, int]) -> None:
+    """From now on phases end there."""
+    state.ends, state.planned_steps = ends, max(ends.values())
+    state.moving_steps = schedule.moving_steps(ends)
+
+
+def end_phase(state: SearchState, schedule: Schedule) -> None:
+    """The phase under way ends here; those after it keep their steps."""
+    ends = current_ends(state, schedule)
+    left = ends[state.phase] - state.step
+    follow(state, schedule, {name: end - left if end >= ends[state.phase] else end for name, end in ends.items()})
+
+
+def meet_the_clock(state: SearchState, schedule: Schedule, budget: Budget) -> None:
+    """A budget of seconds ends a last phase that is `anytime`, not a plan that was too hopeful or too careful."""
+    ends = current_ends(state, schedule)
+    if budget.seconds is None or state.phase != list(ends)[-1]:
+        return
+    left = budget.seconds - state.seconds["total"]
+    if left <= 0:
+        follow(state, schedule, ends | {state.phase: state.step})
+    elif state.step == state.planned_steps:
+        more = 1 + int(left * state.step / state.seconds["total"])
+        follow(state, schedule, ends | {state.phase: state.step + more})
+
+
+def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule) -> dict[str, float]:
+    """Median time of a step of each phase, its part of an evaluation included; state and phases stay as they were."""
     by_phase = {}
     with state.preserved():
+        start = time.perf_counter()
+        state.evaluate()
+        evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
         for name, phase in schedule.phases.items():
             times, before = [], copy.deepcopy(phase.state_dict())
             state.phase = name
@@ -35,9 +75,6 @@ def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule) -> f
                 steps.weights.schedule(state)
                 phase.step(state, steps)
                 times.append(time.perf_counter() - start)
-            by_phase[name] = statistics.median(times[1:])
+            by_phase[name] = statistics.median(times[1:]) + (evaluation if phase.moves_supernet else 0.0)
             phase.load_state_dict(before)
-        start = time.perf_counter()
-        state.evaluate()
-        evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
-    return (schedule.total(by_phase, PLANNED_OVER) / PLANNED_OVER + evaluation) / PLAN_SHARE
+    return by_phase

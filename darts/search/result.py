@@ -32,12 +32,14 @@ class SearchResult:
         images: images passed forward by training steps; `evaluation_images` those of evaluations.
         seconds: working time by part, across resumes.
         history: one record an epoch: epoch, step, alphas, cell, train_loss, valid_loss, valid_METRIC; and
-            `allowed`, marks (E, O), if phases had closed operations.
+            `measured`, numbers of monitors by name; `allowed`, marks (E, O), if phases had closed operations.
         alphas: the final architecture parameters.
         supernet_valid: the task's metric of the mixture on the architecture part of the training data; in the file
             under its name, such as `supernet_valid_accuracy` (%).
         flops, params: of the cell's network at `network_size`.
         settings: what else the numbers hinge on: batch norm, split, determinism.
+        phase_steps: done in each phase; with these as the phases' shares, `budget.steps=steps` repeats the run.
+        stopped_early: why a phase ended before its time, in words; empty if none did.
         metric: what the task is judged by; see `darts.tasks.base.Metric`.
         allowed: by edge, the operations that phases left; None if they left all.
         oracle: {table, cells, searched_on, rows: [{dataset, split, epochs, value, rank}]}, or None.
@@ -65,6 +67,8 @@ class SearchResult:
     allowed: dict[str, list[str]] | None = None
     oracle: dict[str, Any] | None = None
     timing: dict[str, float] = field(default_factory=dict)
+    phase_steps: dict[str, int] = field(default_factory=dict)
+    stopped_early: str = ""
     kind: str = "search"
     schema_version: int = SCHEMA_VERSION
 

@@ -6,10 +6,11 @@ Shape suffixes: E edges, O operations.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,9 @@ class SearchState:
         self.weight_optimizer = weight_optimizer(network.parameters())
         self.arch_optimizer = arch_optimizer(self.params)
         self.planned_steps = 0
+        self.ends: dict[str, int] = {}  # the step before which each phase ends; by their shares of the steps if empty
+        self.stopped_early = ""  # why, if a phase ended before its time
+        self.moving_steps = 0  # of those planned, up to the last one that moves the supernet; all if 0
         self.step = 0
         self.phase = ""
         self.phase_progress = 0.0
@@ -81,8 +85,9 @@ class SearchState:
 
     @property
     def progress(self) -> float:
-        """Share of the search that is done, in [0, 1]."""
-        return self.step / max(1, self.planned_steps)
+        """Share that is done of the steps up to the last one that moves the supernet, in [0, 1]; schedules hang on
+        it."""
+        return min(1.0, self.step / max(1, self.moving_steps or self.planned_steps))
 
     def allow(self, allowed_EO: Sequence[Sequence[bool]]) -> None:
         """Keep these operations alone from now on; for phases that shrink the space.
@@ -105,7 +110,7 @@ class SearchState:
         found = self.relaxation(opened(self.params, self.allowed_EO), self.progress, self.sampling, half)
         if len(found) != (announced := self.relaxation.paths(half)):
             raise ValueError(f"relaxation: it gave {len(found)} paths to {half}; its paths() says {announced}")
-        return [self._placed(weights) for weights in found]
+        return [self.placed(weights) for weights in found]
 
     def expected_weights(self) -> EdgeWeights:
         """What the supernet is evaluated with, without sampling, without history, on the CPU."""
@@ -113,7 +118,8 @@ class SearchState:
             found = self.relaxation.expected(opened(self.params, self.allowed_EO), self.progress)
         return found if self.allowed_EO is None else found.allowed(self.allowed_EO)
 
-    def _placed(self, weights: EdgeWeights) -> EdgeWeights:
+    def placed(self, weights: EdgeWeights) -> EdgeWeights:
+        """On the network's device, without operations that are not allowed."""
         return (weights if self.allowed_EO is None else weights.allowed(self.allowed_EO)).to(self.device)
 
     def loss(self, batch: Batch, path: EdgeWeights, part: str, alone: bool = True) -> Tensor:
@@ -149,14 +155,23 @@ class SearchState:
             term(opened(self.params, self.allowed_EO), self.relaxation, self.progress) for term in self.regularizers
         )
 
-    def evaluate(self) -> tuple[float, float]:
-        """Loss and metric of the network that is trained, on the architecture part of the data."""
+    def evaluate(
+        self, batches: int | None = None, allowed_EO: Sequence[Sequence[bool]] | None = None
+    ) -> tuple[float, float]:
+        """Loss and metric of the network that is trained, on the architecture part of the data.
+
+        Args:
+            batches: how many of its batches, always the first ones; all if None.
+            allowed_EO: operations that are computed, with the weights they have; all that are allowed if None.
+        """
         weights = self.expected_weights().to(self.device)
+        if allowed_EO is not None:
+            weights = weights.allowed(tuple(map(tuple, allowed_EO)))
         self.network.eval()
         loss_sum, items = 0.0, 0
         score: float = 0.0
         with torch.no_grad():
-            for inputs, targets in self.task.evaluation_batches():
+            for inputs, targets in itertools.islice(self.task.evaluation_batches(), batches):
                 outputs = self.compute.logits(inputs, weights)
                 loss_sum += self.task.loss(outputs, targets).item() * len(targets)
                 score += self.task.score(outputs, targets).item()
@@ -165,6 +180,13 @@ class SearchState:
         self.evaluation_images += items
         return loss_sum / items, self.task.per_item * score / items
 
+    def mean_train_loss(self) -> float:
+        """Of the epoch under way; where no weights were trained in it, of the last one that did."""
+        if not self.train_loss_count and self.history:
+            last: float = self.history[-1]["train_loss"]
+            return last
+        return self.train_loss_sum / max(1, self.train_loss_count)
+
     def is_finite(self) -> bool:
         """Whether all weights and architecture parameters are finite."""
         tensors = [*self.network.parameters(), *self.params.values()]
@@ -172,12 +194,16 @@ class SearchState:
 
     _counters = (
         "planned_steps", "step", "phase", "phase_progress", "images", "evaluation_images", "train_loss_sum",
-        "train_loss_count", "allowed_EO", "found", "evaluated",
+        "train_loss_count", "allowed_EO", "found", "evaluated", "ends", "moving_steps",
+        "stopped_early",
     )  # fmt: skip
-    _added = {
+    _added: ClassVar[dict[str, Any]] = {
         "phase_progress": 0.0,
         "allowed_EO": None,
         "found": None,
+        "ends": {},
+        "moving_steps": 0,
+        "stopped_early": "",
         "evaluated": None,
     }  # what checkpoints of version 0.1 lack
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from darts.run.parts import allowed_class, check_arguments
 from darts.tasks.base import Task
-from darts.tasks.datasets.base import Dataset
+from darts.tasks.datasets.base import Dataset, Smaller
 
 CLASSIFICATION = {"_target_": "darts.tasks.classification.Classification"}
 
@@ -21,12 +21,19 @@ def build_task(
     Args:
         settings: of the command; configs of version 0.1 have no `task` and classify.
         dataset: where the data come from.
-        options: further arguments of the task, such as `split` and `batch_size`.
+        options: further arguments of the task, such as `split` and `batch_size`; and `resolution`, the side that images
+            are resized to if they are larger.
         path: where they stand in the config, for messages.
 
     Raises:
         UserError: no task of an allowed package, or arguments that do not fit.
+        ValueError: a resolution that is no positive number.
     """
+    options = dict(options)
+    if (resolution := options.pop("resolution", None)) is not None:
+        if not isinstance(resolution, int) or resolution < 1:
+            raise ValueError(f"resolution: got {resolution!r}; give a side in pixels, or null")
+        dataset = Smaller(dataset, resolution)
     node = settings.get("task") or CLASSIFICATION
     own = {key: value for key, value in node.items() if key != "_target_"}
     task = allowed_class(str(node.get("_target_")), "task", settings["plugins"])

@@ -160,6 +160,8 @@ class Relaxation(ABC):
     more are minus infinity.
     """
 
+    trains_architecture = True  # False: what it gives does not depend on the parameters
+
     def __init__(self, init_scale: float = 1e-3) -> None:
         if not 0 <= init_scale < math.inf:
             raise ValueError(f"init_scale: got {init_scale}; give a standard deviation of 0 or more")
@@ -205,7 +207,7 @@ class Around(Relaxation):
 
     def __init__(self, inner: Relaxation) -> None:
         super().__init__(inner.init_scale)
-        self.inner = inner
+        self.inner, self.trains_architecture = inner, inner.trains_architecture
 
     def init_params(self, shapes: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
         return self.inner.init_params(shapes, generator)

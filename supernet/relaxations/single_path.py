@@ -12,8 +12,11 @@ from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 class SinglePath(Relaxation):
     """Trains weights that all cells share, and no architecture: what is drawn does not depend on the parameters.
 
-    For a search whose phases train weights alone; `darts baseline evaluator=supernet` then looks for the cell.
+    For a search whose last phase chooses among cells by the weights they inherit; so can `darts baseline
+    evaluator=supernet`.
     """
+
+    trains_architecture = False
 
     def __call__(self, params: Parameters, progress: float, generator: torch.Generator, half: str) -> list[EdgeWeights]:
         alpha_EO = params["alpha_EO"]

@@ -78,6 +78,19 @@ class Cell:
         """Nodes, the inputs among them."""
         return self.edges[-1][1] + 1
 
+    def live(self, used_E: Sequence[bool]) -> tuple[bool, ...]:
+        """Edges from a node that something reaches to one that leads on to the output, by way of used edges."""
+        last = self.num_nodes - 1
+        reached = set(range(self.inputs))
+        needed = {last} if self.output == "last" else set(range(self.inputs, last + 1))
+        for (source, target), used in zip(self.edges, used_E, strict=True):  # ordered by target
+            if used and source in reached:
+                reached.add(target)
+        for (source, target), used in reversed(list(zip(self.edges, used_E, strict=True))):
+            if used and target in needed:
+                needed.add(source)
+        return tuple(source in reached and target in needed for source, target in self.edges)
+
 
 class Space(ABC):
     """A set of genotypes. What is not overridden, the space cannot do; `abilities` knows.

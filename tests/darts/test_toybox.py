@@ -58,8 +58,8 @@ def test_a_space_and_a_task_of_ones_own_go_through_search_baseline_compare_and_d
     toys: Callable[..., str], tmp_path: Path
 ) -> None:
     searched = toys(
-        "search", *TASK, "network.channels=4", "budget.epochs=3", "run_dir=search", "oracle.path=toy.csv",
-        "arch_step=unrolled", "phases.warm_up.share=1", "phases.bilevel.share=2",
+        "search", *TASK, "method=plain", "network.channels=4", "budget.epochs=3", "run_dir=search",
+        "oracle.path=toy.csv", "arch_step=unrolled", "phases.warm_up.share=1", "phases.bilevel.share=2",
     )  # fmt: skip
     result = json.loads((tmp_path / "search/result.json").read_text())
     first, second = result["cell"].split()

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from darts.blackbox.evaluators.base import Context, Evaluator
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
 from darts.run.folder import read_config
 from darts.run.parts import build_one
 from darts.search.build import Network
 from darts.search.compute import Compute
+from darts.search.inherited import inherited
 from darts.search.result import CONFIG_KEYS
 from darts.tasks.build import build_task
-from supernet.norm import held_statistics
-from supernet.relaxations.base import EdgeWeights
 from supernet.spaces.base import Genotype, require
 
 
@@ -24,8 +21,7 @@ class SupernetEvaluator(Evaluator):
     """The task's metric of a genotype with the weights of a `darts search` run, on the architecture part of that run's
     data (Single Path One-Shot, Guo et al. 2020, arXiv:1904.00420, section 3.3; weights of any relaxation will do).
 
-    Every batch is normalised with its own statistics, whatever the run did: running ones are of no single genotype. All
-    seeds share the weights, and each run is charged for the images that trained them.
+    All seeds share the weights, and each run is charged for the images that trained them.
 
     Args:
         run: folder of the search; its last checkpoint is read.
@@ -57,10 +53,7 @@ class SupernetEvaluator(Evaluator):
         self.upfront, self.steps = content["state"]["images"], content["state"]["step"]
 
     def value(self, genotype: Genotype, epochs: int) -> float:
-        path = EdgeWeights.one_hot(list(self.space.path(genotype)), len(self.space.candidates)).to(self.task.device)
-        with torch.no_grad(), held_statistics(self.compute.network.train()):
-            value = self.task.judge(lambda inputs: self.compute.logits(inputs, path))
-        return self.task.metric.worth(value)
+        return inherited(self.compute, self.space, self.task, genotype)
 
     def images(self, epochs: int) -> int:
         return self.task.sizes[1]

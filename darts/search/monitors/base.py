@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from darts.search.state import SearchState
+from supernet.spaces.base import Genotype
 
 
 class Watched(Protocol):
@@ -19,9 +20,16 @@ class Watched(Protocol):
     def run_dir(self) -> Path | None:
         """Where files may go."""
 
+    def derived(self) -> Genotype:
+        """What the discretizer makes of the architecture parameters now."""
+
 
 class Monitor:
     """Hooks that do nothing; override what is wanted. A monitor never touches the state of the search."""
+
+    def measure(self, search: Watched) -> dict[str, float]:
+        """Numbers for the record of an epoch that has moved the supernet, where early stopping sees them."""
+        return {}
 
     def on_start(self, search: Watched) -> None:
         """Before the first step, also of a resumed run."""

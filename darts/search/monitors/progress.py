@@ -60,7 +60,10 @@ class ProgressMonitor(Monitor):
         self.losses |= {name: value for name, value in numbers.items() if name.endswith("_loss")}
         if self.bar is not None:
             self.bar.below = self._below()
-            self.bar.update(self.task, completed=search.state.step, description=search.state.phase)
+            state = search.state
+            self.bar.update(
+                self.task, completed=state.step, total=state.planned_steps, description=state.phase or "done"
+            )
 
     def on_epoch(self, search: Watched, record: dict[str, Any]) -> None:
         state = search.state

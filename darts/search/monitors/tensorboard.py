@@ -28,6 +28,8 @@ class TensorBoardMonitor(Monitor):
         step = record["step"]
         for name in ("train_loss", "valid_loss", f"valid_{search.state.task.metric.name}"):
             self.writer.add_scalar(f"epoch/{name}", record[name], step)  # type: ignore[no-untyped-call]
+        for name, value in record.get("measured", {}).items():
+            self.writer.add_scalar(f"epoch/{name}", value, step)  # type: ignore[no-untyped-call]
         for name, value in search.state.params.items():
             self.writer.add_histogram(name, value.detach(), step)  # type: ignore[no-untyped-call]
         weights_EO = search.state.expected_weights().mean_EO

@@ -6,7 +6,7 @@ Shape suffixes: N images, C channels, H height, W width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -69,6 +69,32 @@ class Dataset(ABC):
         Raises:
             UserError: the data set has none.
         """
+
+
+class Smaller(Dataset):
+    """Another data set's images at a smaller side, and its random crops to the same proportion.
+
+    Args:
+        dataset: the other one.
+        image_size: pixels; one that is already as small stays as it is.
+
+    Raises:
+        ValueError: a size that is not positive.
+    """
+
+    def __init__(self, dataset: Dataset, image_size: int) -> None:
+        side = min(image_size, dataset.image_size)
+        super().__init__(dataset.name, side, round(dataset.crop_padding * side / dataset.image_size), dataset.flip)
+        self.dataset = dataset
+
+    def load_train(self) -> Images:
+        return self._of(self.dataset.load_train())
+
+    def load_test(self) -> Images:
+        return self._of(self.dataset.load_test())
+
+    def _of(self, images: Images) -> Images:
+        return replace(images, images_NCHW=resized(images.images_NCHW, self.image_size))
 
 
 def resized(images_NCHW: Tensor, size: int) -> Tensor:

@@ -30,7 +30,15 @@ from supernet.spaces.cells import CellSpace
 
 SPACE = CellSpace()
 WORDS = ["search", "dataset=fake", "network.channels=4", "data.batch_size=16", "budget.epochs=3", "oracle=none"]
-WORDS += ["relaxation=single_path", "phases.warm_up.share=1", "phases.bilevel.share=0", "monitor=[]", "device=cpu"]
+WORDS += [
+    "relaxation=single_path",
+    "phases.warm_up.share=1",
+    "phases.bilevel.share=0",
+    "phases.best_of_k.share=0.01",
+    "method=plain",
+    "monitor=[]",
+    "device=cpu",
+]
 WORDS += ["data.split=0.75", "seed=3"]
 
 

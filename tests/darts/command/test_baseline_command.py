@@ -228,7 +228,14 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hyper": ["baseline=hyperband"],
     }.items():
         assert main(["baseline", *common, *words, f"run_dir={folder / name}"]) == 0
-    tiny = ["dataset=fake", "network.channels=2", "budget.epochs=2", "monitor=[]", f"oracle.path={table}"]
+    tiny = [
+        "dataset=fake",
+        "network.channels=2",
+        "budget.epochs=2",
+        "method=plain",
+        "monitor=[]",
+        f"oracle.path={table}",
+    ]
     assert main(["search", *tiny, f"run_dir={folder / 'search'}"]) == 0
     return folder
 

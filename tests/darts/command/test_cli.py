@@ -24,7 +24,7 @@ from supernet.operations import OPERATIONS
 from supernet.spaces.cells import CellSpace
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = ["dataset=fake", "network.channels=2", "data.batch_size=32", "monitor=[]", "oracle=none"]
+TINY = ["dataset=fake", "network.channels=2", "data.batch_size=32", "method=plain", "monitor=[]", "oracle=none"]
 SMALL = [*TINY, "space.num_nodes=2", "budget.steps=2"]
 AWKWARD = "runs of (é), 'mine' = \"x\" # 1 ~"
 WHOLE = f"{AWKWARD} ${{y}}"

@@ -70,7 +70,8 @@ def test_every_key_of_a_path_or_cell_is_quoted(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["seed=0,1", "monitor=[progress,tensorboard]", "dataset=fake", "data.split=0.5", "method=null", "~seed"]
+    "override",
+    ["seed=0,1", "monitor=[progress,tensorboard]", "dataset=fake", "data.split=0.5", "method=plain", "~seed"],
 )
 def test_other_keys_keep_the_grammar_of_hydra(override: str) -> None:
     assert quoted(override) == override

@@ -15,24 +15,22 @@ from supernet.relaxations.softmax import Softmax
 
 COMMON = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
-    "monitor=[]", "oracle=none", "space.num_nodes=2",
+    "method=plain", "monitor=[]", "oracle=none", "space.num_nodes=2",
 )  # fmt: skip
 
 
 def test_each_limit_as_steps() -> None:
-    """10 steps an epoch, 128 images and half a second a step."""
-    assert Budget(steps=7).steps_for(10, lambda steps: 128 * steps, None) == 7
-    assert Budget(epochs=3).steps_for(10, lambda steps: 128 * steps, None) == 30
-    assert Budget(images=1000).steps_for(10, lambda steps: 128 * steps, None) == 7  # 896 images
-    assert Budget(images=1024).steps_for(10, lambda steps: 128 * steps, None) == 8
-    assert Budget(seconds=30).steps_for(10, lambda steps: 128 * steps, 0.5) == 60
-    assert Budget(seconds=0.01).steps_for(10, lambda steps: 128 * steps, 0.5) == 1, "at least one"
+    """10 steps an epoch, 128 images a step."""
+    assert Budget(steps=7).steps_for(10, lambda steps: 128 * steps) == 7
+    assert Budget(epochs=3).steps_for(10, lambda steps: 128 * steps) == 30
+    assert Budget(images=1000).steps_for(10, lambda steps: 128 * steps) == 7  # 896 images
+    assert Budget(images=1024).steps_for(10, lambda steps: 128 * steps) == 8
 
 
 def test_images_must_suffice_for_a_step() -> None:
-    assert Budget(images=128).steps_for(10, lambda steps: 128 * steps, None) == 1
+    assert Budget(images=128).steps_for(10, lambda steps: 128 * steps) == 1
     with pytest.raises(ValueError, match=r"^images: got 127; one step passes 128 images"):
-        Budget(images=127).steps_for(10, lambda steps: 128 * steps, None)
+        Budget(images=127).steps_for(10, lambda steps: 128 * steps)
 
 
 @pytest.mark.parametrize("limits", [{}, {"epochs": 1, "steps": 1}, {"seconds": 1.0, "images": 10, "epochs": 2}])
@@ -57,7 +55,7 @@ def test_seconds_are_finite(value: float) -> None:
 
 
 def planned(*words: str) -> int:
-    return build_search(compose_config("search", [*COMMON, *words]), None).plan()
+    return max(build_search(compose_config("search", [*COMMON, *words]), None).plan().values())
 
 
 def test_plan_of_a_search() -> None:
@@ -97,7 +95,7 @@ def test_a_budget_of_images_counts_every_path(arch_step: str, passes: int) -> No
         search.state.network.register_forward_pre_hook(
             lambda network, inputs, seen=seen: seen.append(len(inputs[0]) * network.training)
         )
-        assert search.plan() == steps
+        assert search.plan() == {"bilevel": steps}
         result = search.run()
         assert (result.steps, result.images) == (steps, sum(seen)) == (3, 3 * passes * 8)
     search.budget = Budget(images=passes * 8 - 1)
@@ -110,7 +108,7 @@ def test_a_budget_of_images_counts_the_paths_of_each_phase() -> None:
     words = ["budget.steps=1", "phases.warm_up.share=1", "phases.bilevel.share=3"]
     search = build_search(compose_config("search", [*COMMON, *words]), None)
     search.budget, search.state.relaxation = Budget(images=5 * 16 + 15 * 40), Several()
-    assert search.plan() == 20
+    assert search.plan() == {"warm_up": 5, "bilevel": 20}
     assert search.run().images == 5 * 16 + 15 * 40
 
 

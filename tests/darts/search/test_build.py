@@ -17,7 +17,15 @@ from darts.run.errors import UserError
 from darts.run.parts import build_part
 from supernet.spaces.cells import CellSpace
 
-TINY = ["dataset=fake", "network.channels=2", "data.batch_size=32", "monitor=[]", "oracle=none", "space.num_nodes=2"]
+TINY = [
+    "dataset=fake",
+    "network.channels=2",
+    "data.batch_size=32",
+    "method=plain",
+    "monitor=[]",
+    "oracle=none",
+    "space.num_nodes=2",
+]
 Refused = Callable[..., str]
 
 
@@ -483,7 +491,14 @@ def test_a_search_never_asks_the_table_before_its_last_step(late_table: Any, tmp
 @pytest.mark.slow
 def test_a_search_on_real_images_ends_with_a_cell_of_the_space(data_dir: Path, tmp_path: Path) -> None:
     words = ["dataset=image_folder", f"dataset.root={data_dir / 'cifar10-small'}", "dataset.image_size=16"]
-    words += ["network.channels=4", "data.batch_size=64", "budget.steps=4", f"run_dir={tmp_path / 'run'}", "monitor=[]"]
+    words += [
+        "network.channels=4",
+        "data.batch_size=64",
+        "budget.steps=4",
+        f"run_dir={tmp_path / 'run'}",
+        "method=plain",
+        "monitor=[]",
+    ]
     assert main(["search", *words, f"oracle.path={data_dir / 'nb201-cifar10.csv'}"]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert str(CellSpace().parse(result["cell"])) == result["cell"]

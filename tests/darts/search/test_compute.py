@@ -19,7 +19,15 @@ from supernet.relaxations.base import EdgeWeights, Relaxation
 
 pytestmark = pytest.mark.usefixtures("fast_form")
 
-WORDS = ["dataset=fake", "network.channels=4", "monitor=[]", "oracle=none", "budget.steps=6", "data.batch_size=16"]
+WORDS = [
+    "dataset=fake",
+    "network.channels=4",
+    "method=plain",
+    "monitor=[]",
+    "oracle=none",
+    "budget.steps=6",
+    "data.batch_size=16",
+]
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 

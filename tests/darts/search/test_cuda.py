@@ -20,7 +20,15 @@ pytestmark = [
 
 
 def history(device: str) -> list[dict[str, Any]]:
-    words = ["dataset=fake", "network.channels=4", "budget.steps=6", "monitor=[]", "oracle=none", f"device={device}"]
+    words = [
+        "dataset=fake",
+        "network.channels=4",
+        "budget.steps=6",
+        "method=plain",
+        "monitor=[]",
+        "oracle=none",
+        f"device={device}",
+    ]
     return build_search(compose_config("search", words), None).run().history
 
 
@@ -35,13 +43,21 @@ def test_a_search_on_cuda_follows_the_one_on_the_cpu() -> None:
 
 
 def test_auto_takes_cuda() -> None:
-    words = ["dataset=fake", "network.channels=2", "budget.steps=1", "monitor=[]", "oracle=none"]
+    words = ["dataset=fake", "network.channels=2", "budget.steps=1", "method=plain", "monitor=[]", "oracle=none"]
     search = build_search(compose_config("search", words), None)
     assert search.state.network.classifier.weight.is_cuda
     assert not search.state.params["alpha_EO"].is_cuda
 
 
-WORDS = ["dataset=fake", "network.channels=8", "budget.steps=6", "monitor=[]", "oracle=none", "device=cuda"]
+WORDS = [
+    "dataset=fake",
+    "network.channels=8",
+    "budget.steps=6",
+    "method=plain",
+    "monitor=[]",
+    "oracle=none",
+    "device=cuda",
+]
 
 
 def losses(*words: str) -> list[float]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from darts.command.config import compose_config
+from darts.run.errors import UserError
 from darts.search.build import build_search
 from darts.search.loop import Interrupted, Search
 from darts.search.monitors.base import Monitor
@@ -43,6 +44,14 @@ def made(settings: dict[str, Any], folder: Path | None) -> Search:
     return build_search(copy.deepcopy(settings), folder)
 
 
+def refused(settings: dict[str, Any]) -> bool:
+    try:
+        made(settings, None)
+    except UserError:
+        return True
+    return False
+
+
 def plain(result: SearchResult) -> str:
     return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
 
@@ -51,7 +60,10 @@ def plain(result: SearchResult) -> str:
 def test_it_runs_repeats_resumes_exactly_and_derives(file: Path, tmp_path: Path) -> None:
     group, name = file.parent.name, file.stem
     words = [f"{group}=[{name}]" if group in LISTS else f"{group}={name}"]
-    settings = compose_config("search", [*([] if group == "monitor" else ["monitor=[]"]), *words, *TINY])
+    words += [] if group == "monitor" else ["monitor=[]"]
+    words += [] if group == "method" else ["method=plain"]
+    settings = compose_config("search", [*words, *TINY])
+    settings["phases"]["best_of_k"]["share"] = int(refused(settings))  # where a relaxation trains weights alone
     whole = made(settings, tmp_path if group == "monitor" else None)
     expected = plain(whole.run())
     stopped = made(settings, tmp_path)
@@ -75,7 +87,9 @@ def test_it_runs_repeats_resumes_exactly_and_derives(file: Path, tmp_path: Path)
 
 
 def relaxation(name: str, *words: str) -> tuple[Relaxation, Any]:
-    settings = compose_config("search", [f"relaxation={name}", *TINY, *words])
+    settings = compose_config(
+        "search", ["method=plain", f"relaxation={name}", "phases.best_of_k.share=1", *TINY, *words]
+    )
     state = made(settings, None).state
     return state.relaxation, state.space
 

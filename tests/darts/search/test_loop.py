@@ -42,7 +42,7 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "search_losses.json"
 EPOCH = 4  # steps: 32 of 64 images train the weights, 8 a batch
 WORDS = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
-    "monitor=[]", "oracle=none", "space.num_nodes=2",
+    "method=plain", "monitor=[]", "oracle=none", "space.num_nodes=2",
 )  # fmt: skip
 
 
@@ -428,7 +428,7 @@ def test_a_signal_ends_the_run_after_the_step_under_way(number: signal.Signals, 
 def test_a_run_of_seconds_repeats_as_a_run_of_its_planned_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan is a tenth of what the clock allows here, so that a busy machine does not stop the run."""
     plan = Search.plan
-    monkeypatch.setattr(Search, "plan", lambda search: max(6, min(60, plan(search) // 10)))
+    monkeypatch.setattr(Search, "plan", lambda search: {n: max(6, min(60, e // 10)) for n, e in plan(search).items()})
     timed = make(None, "budget.seconds=3")
     result = timed.run()
     assert result.stopped_by == "steps"
@@ -441,8 +441,9 @@ def test_a_run_of_seconds_repeats_as_a_run_of_its_planned_steps(monkeypatch: pyt
 def test_the_plan_for_seconds_hangs_on_the_speed_and_touches_nothing() -> None:
     search = make(None, "budget.seconds=1000", "phases.warm_up.share=1")
     before, images = tensors(search), search.state.images
-    steps = search.plan()
-    assert steps > 100
+    ends = search.plan()
+    assert 0 < ends["warm_up"] < ends["bilevel"]
+    assert ends["bilevel"] > 100
     assert_same_bits(before, tensors(search))
     assert search.state.images == images == 0
     assert all(weight.grad is None for weight in search.state.network.parameters())

@@ -21,6 +21,7 @@ from darts.search.arch_steps.unrolled import Unrolled
 from darts.search.budget import Budget
 from darts.search.build import build_search
 from darts.search.discretizers.argmax import Argmax
+from darts.search.finalists import Finalists
 from darts.search.loop import Interrupted, Search
 from darts.search.monitors.base import Monitor
 from darts.search.phases import Bilevel, Phase, Schedule, Steps, WarmUp
@@ -35,7 +36,7 @@ from supernet.relaxations.softmax import Softmax
 
 def lengths(shares: dict[str, float], planned: int) -> list[tuple[str, int]]:
     schedule = Schedule({name: Bilevel(share) for name, share in shares.items()})
-    names = [schedule.at(step, planned) for step in range(planned)]
+    names = [schedule.at(step, schedule.ends(planned)) for step in range(planned)]
     return [(name, len(list(group))) for name, group in groupby(names)]
 
 
@@ -63,6 +64,16 @@ def test_every_step_has_a_phase_within_one_step_of_its_share(planned: int) -> No
     assert sum(count for _, count in found) == planned
     assert [name for name, _ in found] == [name for name in shares if name in dict(found)]
     assert all(abs(dict(found).get(name, 0) - planned * share / 1.3) <= 1 for name, share in shares.items())
+
+
+def test_shares_of_time() -> None:
+    """Of 100 s, 75 at half a second a step, of which a tenth is kept, and 25 at two seconds, of which nothing is."""
+    schedule = Schedule({"a": Bilevel(3), "never": Bilevel(0), "b": Finalists(1)})
+    ends = schedule.ends_in(100, {"a": 0.5, "b": 2.0}, reserve=0.1)
+    assert ends == {"a": 135, "b": 135 + 12}
+    assert schedule.ends_in(0.01, {"a": 0.5, "b": 2.0}, reserve=0.1) == {"a": 1, "b": 2}, "at least one step each"
+    assert schedule.moving_steps(ends) == 135
+    assert Schedule({"b": Finalists(1)}).moving_steps({"b": 9}) == 9
 
 
 def test_passes_and_their_mean_over_the_schedule() -> None:
@@ -132,7 +143,7 @@ def test_wrong_arguments_are_refused() -> None:
 
 WORDS = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
-    "monitor=[]", "oracle=none", "space.num_nodes=3", "budget.steps=10",
+    "method=plain", "monitor=[]", "oracle=none", "space.num_nodes=3", "budget.steps=10",
 )  # fmt: skip
 
 
@@ -256,7 +267,7 @@ def test_planning_by_the_clock_leaves_phases_as_they_were() -> None:
     told: list[Any] = []
     search = made({"a": Narrowing("a", 1, told)}, budget=Budget(seconds=1000))
     before = copy.deepcopy(search.state.state_dict())
-    assert search.plan() > 10
+    assert search.plan()["a"] > 10
     assert told[0] == ("a", "enter", 0)
     assert len(told) > 1
     assert search.schedule.phases["a"].state_dict() == {"steps": 0}

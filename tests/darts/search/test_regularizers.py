@@ -177,7 +177,7 @@ def test_negative_weights_are_refused(make: type[BetaDecay]) -> None:
 
 
 def test_several_regularizers_are_added_up() -> None:
-    words = ["dataset=fake", "network.channels=2", "data.batch_size=8", "monitor=[]", "oracle=none"]
+    words = ["dataset=fake", "network.channels=2", "data.batch_size=8", "method=plain", "monitor=[]", "oracle=none"]
     words += ["regularizer=[beta_decay,expected_flops]", "regularizer.beta_decay.weight=4"]
     state = build_search(compose_config("search", [*words, "regularizer.expected_flops.weight=2"]), None).state
     state.planned_steps, state.step = 8, 2

@@ -17,7 +17,7 @@ from darts.search.result import SearchResult
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
 WORDS = [
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
-    "monitor=[]", "oracle=none", "budget.steps=5",
+    "method=plain", "monitor=[]", "oracle=none", "budget.steps=5",
 ]  # fmt: skip
 
 

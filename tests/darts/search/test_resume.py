@@ -24,7 +24,15 @@ import yaml
 from darts.cli import main
 
 # 128 images for the weights: 8 steps an epoch; the run ends in the middle of the third.
-TINY = ["dataset=fake", "network.channels=2", "data.batch_size=16", "space.num_nodes=3", "monitor=[]", "oracle=none"]
+TINY = [
+    "dataset=fake",
+    "network.channels=2",
+    "data.batch_size=16",
+    "space.num_nodes=3",
+    "method=plain",
+    "monitor=[]",
+    "oracle=none",
+]
 SEARCH = ["search", *TINY, "budget.steps=20"]
 SIGNALS = {"SIGKILL": 0, "SIGINT": 3}  # and the seed of the run that gets it
 Refused = Callable[..., str]

@@ -22,7 +22,7 @@ from supernet.relaxations.softmax import Softmax
 
 WORDS = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
-    "monitor=[]", "oracle=none", "budget.steps=12", "space.num_nodes=3",
+    "method=plain", "monitor=[]", "oracle=none", "budget.steps=12", "space.num_nodes=3",
 )  # fmt: skip
 
 

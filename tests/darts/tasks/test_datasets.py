@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from darts.command.config import compose_config
 from darts.run.errors import UserError
 from darts.run.parts import build_part
-from darts.tasks.datasets.base import Dataset, Images, resized
+from darts.tasks.datasets.base import Dataset, Images, Smaller, resized
 from darts.tasks.datasets.digits import Digits
 from darts.tasks.datasets.fake import Fake
 from darts.tasks.datasets.image_folder import ImageFolder
@@ -51,6 +51,21 @@ def test_digits_are_scikit_learn_s_stretched_to_bytes() -> None:
     assert train.classes == tuple("0123456789")
     assert dataset.name == "digits"
     assert not dataset.flip, "a mirrored digit is another sign"
+
+
+def test_a_smaller_side_keeps_the_proportions_of_crops_and_never_enlarges() -> None:
+    fake = Fake(images=16, image_size=32)
+    fake.crop_padding = 4
+    half = Smaller(fake, 16)
+    assert (half.name, half.image_size, half.crop_padding, half.flip) == (fake.name, 16, 2, fake.flip)
+    train, whole = half.load_train(), fake.load_train()
+    assert_well_formed(train, 16, whole.images_NCHW.shape[1])
+    assert torch.equal(train.images_NCHW, resized(whole.images_NCHW, 16))
+    assert torch.equal(train.labels_N, whole.labels_N)
+    assert_well_formed(half.load_test(), 16, whole.images_NCHW.shape[1])
+    same = Smaller(fake, 64)
+    assert (same.image_size, same.crop_padding) == (32, 4)
+    assert torch.equal(same.load_train().images_NCHW, whole.images_NCHW)
 
 
 def test_digits_are_resized() -> None:

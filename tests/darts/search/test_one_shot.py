@@ -1,0 +1,153 @@
+"""Phases that choose cells by inherited weights: what is judged, on what, who wins, and how they resume."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+
+from darts.command.config import compose_config
+from darts.run.errors import UserError
+from darts.search import one_shot
+from darts.search.build import build_search
+from darts.search.inherited import inherited
+from darts.search.loop import Interrupted, Search
+from darts.search.monitors.base import Monitor
+from darts.search.one_shot import BestOfK, Evolution
+from darts.search.result import SearchResult
+from supernet.relaxations.base import EdgeWeights
+
+WORDS = (
+    "method=plain", "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8",
+    "network.channels=2", "monitor=[]", "oracle=none", "space.num_nodes=3",
+)  # fmt: skip
+
+
+def made(*words: str, folder: Path | None = None) -> Search:
+    if folder is not None:
+        (folder / "checkpoints").mkdir(exist_ok=True)
+    return build_search(compose_config("search", [*WORDS, *words]), folder)
+
+
+def plain(result: SearchResult) -> str:
+    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
+
+
+class After(Monitor):
+    def __init__(self, action: Callable[[Search], None]) -> None:
+        self.action = action
+
+    def on_step(self, search: Search, numbers: dict[str, float]) -> None:  # type: ignore[override]
+        self.action(search)
+
+
+@pytest.mark.parametrize("batches", [1, 3, None])
+@pytest.mark.parametrize("batch_norm", ["batch", "running"])
+def test_a_cell_is_judged_by_its_path_on_the_first_batches(batches: int | None, batch_norm: str) -> None:
+    search = made("budget.steps=1", f"network.batch_norm={batch_norm}")
+    state = search.state
+    genotype = state.space.parse("|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|")
+    path = EdgeWeights.one_hot(list(state.space.path(genotype)), 5)
+    before = {name: value.clone() for name, value in state.network.state_dict().items()}
+    found = inherited(state.compute, state.space, state.task, genotype, batches)
+    right = items = 0
+    state.network.train()
+    for inputs, targets in itertools.islice(state.task.evaluation_batches(), batches):
+        right += int((state.network(inputs, path).argmax(dim=1) == targets).sum())
+        items += len(targets)
+    assert found == pytest.approx(100 * right / items)
+    state.network.load_state_dict(before)
+    inherited(state.compute, state.space, state.task, genotype, batches)
+    after = state.network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before if not name.endswith("num_batches_tracked"))
+
+
+def test_best_of_k_draws_by_the_weights_and_keeps_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws against softmax(alpha), edge by edge, by chi-square; a value that grows with the first edge's operation."""
+    search = made("budget.steps=40", "phases.bilevel.share=0", "phases.best_of_k.share=1")
+    state, space = search.state, search.state.space
+    state.params["alpha_EO"].data = torch.tensor([[0.0, 1, 0, -1, 0], [2, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    phase, rng = BestOfK(), random.Random(0)
+    drawn = [space.path(phase.propose(state, rng)) for _ in range(2000)]
+    for edge, weights_O in enumerate(state.params["alpha_EO"].detach().softmax(dim=-1).double()):
+        counts = Counter(path[edge] for path in drawn)
+        observed = [counts[choice] for choice in range(5)]
+        assert stats.chisquare(observed, (weights_O / weights_O.sum() * 2000).numpy()).pvalue > 1e-3
+    monkeypatch.setattr(one_shot, "inherited", lambda _, space, __, genotype, ___: space.path(genotype)[0])
+    result = search.run()
+    assert space.path(space.parse(result.cell))[0] == 4
+    assert result.images == 0
+    assert result.evaluation_images == 40 * 32 + 32, "every cell on all 32 images, and the supernet at the end"
+
+
+def test_evolution_breeds_the_best_and_finds_a_planted_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = made("budget.steps=1")
+    state, space = search.state, search.state.space
+    goal = space.path(space.parse("|nor_conv_1x1~0|+|none~0|avg_pool_3x3~1|"))
+
+    def distance(genotype: Any) -> int:
+        return sum(a != b for a, b in zip(space.path(genotype), goal, strict=True))
+
+    monkeypatch.setattr(one_shot, "inherited", lambda _, __, ___, genotype, ____: -float(distance(genotype)))
+    phase = Evolution(population=8, parents=3)
+    phase.enter(state)
+    for _ in range(8):
+        phase.step(state, search.steps)
+    first = dict(phase.worth)
+    best = [space.path(space.parse(cell)) for cell in sorted(first, key=lambda cell: -first[cell])[:3]]
+    for _ in range(8):
+        phase.step(state, search.steps)
+    children = [space.path(space.parse(cell)) for cell in list(phase.worth)[8:]]
+    bred = [all(any(parent[edge] == choice for parent in best) for edge, choice in enumerate(c)) for c in children]
+    mutated = [any(sum(a != b for a, b in zip(c, parent, strict=True)) == 1 for parent in best) for c in children]
+    assert any(bred[:4])
+    assert all(one or other for one, other in zip(bred[:4], mutated[:4], strict=True))
+    assert all(mutated[4:])
+    assert len(phase.worth) == 16, "none twice"
+    for _ in range(24):
+        phase.step(state, search.steps)
+    found = phase.exit(state)
+    assert space.path(found) == goal, "40 of 125 cells"
+
+
+@pytest.mark.parametrize("name", ["best_of_k", "evolution"])
+def test_a_search_stopped_among_the_candidates_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
+    words = (
+        "relaxation=single_path", "phases.warm_up.share=4", "phases.bilevel.share=0", f"phases.{name}.share=12",
+        "phases.evolution.population=4", "phases.evolution.parents=2", "budget.steps=16",
+    )  # fmt: skip
+    expected = plain(made(*words).run())
+    stopped = made(*words, folder=tmp_path)
+    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 11))]
+    with pytest.raises(Interrupted):
+        stopped.run()
+    again = made(*words, folder=tmp_path)
+    again.resume()
+    assert again.state.step == 11
+    assert plain(again.run()) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("relaxation=single_path",), "phases: nothing would choose a cell, SinglePath trains weights alone; give"),
+        (("relaxation=fair_paths",), "phases: nothing would choose a cell, FairPaths trains weights alone"),
+        (("phases.bilevel.share=0", "phases.warm_up.share=1"), "no phase trains the architecture; give phases.evol"),
+        (("phases.evolution.share=1", "phases.evolution.parents=1"), "phases.evolution.parents: got 1 of a population"),
+        (("phases.best_of_k.share=1", "phases.best_of_k.batches=0"), "phases.best_of_k.batches: got 0"),
+    ],
+)
+def test_a_cell_that_nothing_would_choose_is_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        made("budget.steps=1", *words)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

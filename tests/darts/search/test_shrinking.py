@@ -1,0 +1,179 @@
+"""Phases that take operations away: what they measure, what they keep, and how they resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from darts.command.config import compose_config
+from darts.run.errors import UserError
+from darts.search import shrinking
+from darts.search.build import build_search
+from darts.search.loop import Interrupted, Search
+from darts.search.monitors.base import Monitor
+from darts.search.result import SearchResult
+from darts.search.shrinking import InformationPruning, Projection, Pruning, emptiness, left
+from supernet.cell import SearchCell
+from supernet.relaxations.base import EdgeWeights
+
+WORDS = (
+    "method=plain", "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8",
+    "network.channels=4", "monitor=[]", "oracle=none", "space.num_nodes=3",
+)  # fmt: skip
+PLANTED = (3, 1, 2)  # an operation an edge
+
+
+def made(*words: str, folder: Path | None = None) -> Search:
+    if folder is not None:
+        (folder / "checkpoints").mkdir(exist_ok=True)
+    return build_search(compose_config("search", [*WORDS, *words]), folder)
+
+
+def plain(result: SearchResult) -> str:
+    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
+
+
+class After(Monitor):
+    def __init__(self, action: Callable[[Search], None]) -> None:
+        self.action = action
+
+    def on_step(self, search: Search, numbers: dict[str, float]) -> None:  # type: ignore[override]
+        self.action(search)
+
+
+def test_an_evaluation_without_an_operation_leaves_the_other_weights_alone() -> None:
+    """Against the network under edge weights with a zero, nothing renormalised."""
+    search = made("budget.steps=1")
+    state = search.state
+    state.params["alpha_EO"].data = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    weights_EO = state.params["alpha_EO"].detach().softmax(dim=-1)
+    marks = left(state)
+    assert marks == [[True] * 5] * 3
+    marks[1][3] = False
+    weights_EO[1, 3] = 0.0
+    batches = list(state.task.evaluation_batches())[:2]
+    state.network.eval()
+    outputs = [(state.network(x, EdgeWeights.dense(weights_EO)), y) for x, y in batches]
+    expected = sum(torch.nn.functional.cross_entropy(out, y, reduction="sum").item() for out, y in outputs) / 16
+    loss, value = state.evaluate(2, marks)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert value == pytest.approx(100 * sum(int((out.argmax(1) == y).sum()) for out, y in outputs) / 16)
+    assert state.evaluation_images == 16
+
+
+def test_projection_keeps_the_planted_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accuracy is the number of planted operations that are open; the moments are spread over the phase."""
+    search = made("budget.steps=12", "phases.bilevel.share=0", "phases.projection.share=1")
+    state = search.state
+    open_after: list[int] = []
+
+    def accuracy(batches: int | None = None, allowed_EO: Any = None) -> tuple[float, float]:
+        marks = allowed_EO or left(state)
+        return 0.0, float(sum(row[choice] for row, choice in zip(marks, PLANTED, strict=True)))
+
+    monkeypatch.setattr(state, "evaluate", accuracy)
+    search.monitors = [After(lambda search: open_after.append(sum(map(sum, left(search.state)))))]
+    result = search.run()
+    assert state.space.path(state.space.parse(result.cell)) == PLANTED
+    assert open_after == [11] * 4 + [7] * 4 + [3] * 4
+
+
+def test_pruning_drops_the_smallest_weights() -> None:
+    search = made("budget.steps=1")
+    state = search.state
+    phase = Pruning()
+    phase.enter(state)
+    state.params["alpha_EO"].data = torch.tensor([[5.0, 4, 3, 2, 1], [1, 2, 3, 4, 5], [2, 5, 1, 4, 3]])
+    for expected in (
+        [[0, 1, 2, 3], [1, 2, 3, 4], [0, 1, 3, 4]], [[0, 1, 2], [2, 3, 4], [1, 3, 4]], [[0, 1], [3, 4], [1, 3]],
+        [[0], [4], [1]],
+    ):  # fmt: skip
+        marks = left(state)
+        phase.shrink(state, marks)
+        state.allow(marks)
+        assert [[place for place, mark in enumerate(row) if mark] for row in marks] == expected
+    assert state.space.path(phase.exit(state)) == (0, 4, 1)
+
+
+def test_emptiness_is_the_mean_of_the_fisher_information_of_the_mean() -> None:
+    """As the paper has it, 3 (x - mean)^2 / deviation^6, of every operation on every edge, by a loop over modules."""
+    search = made("budget.steps=1")
+    state = search.state
+    state.params["alpha_EO"].data = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    found = emptiness(state, batches=1)
+    inputs, _ = next(iter(state.task.evaluation_batches()))
+    weights, expected = state.expected_weights(), torch.zeros(3, 5, dtype=torch.float64)
+    value = state.network.train().stem(inputs)
+    cells = 0
+    for layer in state.network.layers:
+        if isinstance(layer, SearchCell):
+            cells += 1
+            reference, nodes = layer.reference(), [value]
+            for edge, (source, target) in enumerate(layer.cell.edges):
+                if target == len(nodes):
+                    nodes.append(torch.zeros_like(value))
+                for place, operation in enumerate(reference.edges[edge].candidates):
+                    out = operation(nodes[source]).detach().double()
+                    nodes[target] = nodes[target] + weights.weights[edge, place] * out.float()
+                    away = out - out.mean(dim=1, keepdim=True)
+                    expected[edge, place] += (3 * away**2 / out.std(dim=1, keepdim=True) ** 6).mean()
+            value = nodes[-1]
+        else:
+            value = layer(value)
+    none = state.space.candidates.index("none")
+    assert found[:, none].isinf().all()
+    others = [place for place in range(5) if place != none]
+    assert torch.allclose(found[:, others], expected[:, others].detach() / cells, rtol=1e-3)
+
+
+def test_information_pruning_drops_what_says_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the planted one is measured anew each time, so what is left at the end is what said most."""
+    search = made("budget.steps=10", "phases.bilevel.share=0", "phases.information_pruning.share=1")
+    state, seen = search.state, []
+
+    def planted(state: Any, batches: int | None) -> torch.Tensor:
+        seen.append(sum(map(sum, left(state))))
+        values_EO = torch.rand(3, 5, generator=torch.Generator().manual_seed(len(seen))) + 1
+        for edge, choice in enumerate(PLANTED):
+            values_EO[edge, choice] = 0.5
+        return values_EO
+
+    monkeypatch.setattr(shrinking, "emptiness", planted)
+    result = search.run()
+    assert state.space.path(state.space.parse(result.cell)) == PLANTED
+    assert seen == [15, 12, 9, 6]
+    assert isinstance(search.schedule.phases["information_pruning"], InformationPruning)
+
+
+@pytest.mark.parametrize("name", ["projection", "pruning", "information_pruning"])
+def test_a_search_stopped_while_it_shrinks_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
+    words = ("phases.bilevel.share=2", f"phases.{name}.share=10", "budget.steps=12")
+    expected = plain(made(*words).run())
+    stopped = made(*words, folder=tmp_path)
+    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 7))]
+    with pytest.raises(Interrupted):
+        stopped.run()
+    again = made(*words, folder=tmp_path)
+    again.resume()
+    assert plain(again.run()) == expected
+    assert json.loads(expected)["allowed"] is not None
+    assert all(len(names) == 1 for names in json.loads(expected)["allowed"].values())
+
+
+def test_a_budget_of_two_steps_still_leaves_one_operation_an_edge() -> None:
+    result = made("budget.steps=2", "phases.bilevel.share=0", "phases.projection.share=1").run()
+    assert all(len(names) == 1 for names in (result.allowed or {}).values())
+
+
+@pytest.mark.parametrize("name", ["projection", "information_pruning"])
+def test_no_batches_are_refused(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        made("budget.steps=1", f"phases.{name}.batches=0")
+    assert f"phases.{name}.batches: got 0" in str(caught.value)
+    assert Projection(batches=3).batches == 3
