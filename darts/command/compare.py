@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from darts.command.base import Call, Command
-from darts.run.errors import UserError
 
 
 class CompareCommand(Command):
@@ -33,7 +32,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
         from darts.report.page import page
         from darts.report.text import print_compare
         from darts.run.files import write_text
-        from darts.run.folder import chosen_run_dir, read_config, write_config
+        from darts.run.folder import check_own, chosen_run_dir, make_figures_dir, write_config
         from darts.run.parts import Problems, build_one
 
         settings, problems = call.settings, Problems()
@@ -47,16 +46,12 @@ A folder of runs stands for all of them. The same command goes on where a study 
             oracle.check()
         problems.stop()
         folder = chosen_run_dir(settings["run_dir"], self.name)
-        if (folder / "config.yaml").exists():
-            read_config(folder, self.name, CONFIG_KEYS, "run_dir")  # of another command it would be overwritten
+        check_own(folder, self.name, CONFIG_KEYS)
         given = [*call.words, *make_runs(call, folder)]
         loaded = load(run_folders(given), truth, oracle, settings["plugins"])
         axis, rank = choose_axis(loaded, settings["axis"]), matched_ranks(loaded.methods)
         rows = summary(loaded.methods, rank, loaded.objective is not None)
-        try:
-            (folder / "figures").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"run_dir: cannot write to {folder} ({error.strerror}); give run_dir=FOLDER") from None
+        make_figures_dir(folder)
         write_config(settings | {"runs": [str(name) for name in given]}, folder)
         write_text(folder / "compare.csv", as_csv(rows))
         figures = draw_compare(loaded, axis, rank, folder / "figures")

@@ -30,7 +30,7 @@ Prints Kendall's tau and Spearman's rho with intervals, beside those of depth an
         from darts.report.text import print_rank
         from darts.run.devices import choose_device
         from darts.run.files import write_text
-        from darts.run.folder import chosen_run_dir, read_config, write_config
+        from darts.run.folder import check_own, chosen_run_dir, make_figures_dir, read_config, write_config
         from darts.run.parts import Problems, build_one, build_part
         from darts.search.result import CONFIG_KEYS
         from darts.tasks.build import build_task
@@ -67,12 +67,8 @@ Prints Kendall's tau and Spearman's rho with intervals, beside those of depth an
             evaluator.open(Context(space, table, build_task(stored, dataset, {}, "task"), device, plugins))
         problems.stop()
         folder = chosen_run_dir(settings["run_dir"], self.name)
-        if (folder / "config.yaml").exists():
-            read_config(folder, self.name, ("run", "cells"), "run_dir")
-        try:
-            (folder / "figures").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"run_dir: cannot write to {folder} ({error.strerror}); give run_dir=FOLDER") from None
+        check_own(folder, self.name, ("run", "cells"))
+        make_figures_dir(folder)
         write_config(settings, folder)
         genotypes = drawn(space, settings["cells"], settings["seed"])
         shown = track(genotypes, "cells", disable=not sys.stderr.isatty(), transient=True)

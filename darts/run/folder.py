@@ -75,6 +75,28 @@ def begin(
     return built
 
 
+def check_own(path: Path, command: str, needed: Collection[str]) -> None:
+    """For a command that writes its answer anew in place of the last one: refuse another command's folder.
+
+    Raises:
+        UserError: it would be overwritten.
+    """
+    if (path / "config.yaml").exists():
+        read_config(path, command, needed, "run_dir")
+
+
+def make_figures_dir(path: Path) -> None:
+    """Create a folder with one for figures, or find it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        (path / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run_dir: cannot write to {path} ({error.strerror}); give run_dir=FOLDER") from None
+
+
 def read_config(folder: Path, command: str, needed: Collection[str], option: str = "resume") -> dict[str, Any]:
     """The settings of a run of a command.
 

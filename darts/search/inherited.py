@@ -11,6 +11,17 @@ from supernet.relaxations.base import EdgeWeights
 from supernet.spaces.base import Genotype, Space
 
 
+def some_batches(batches: int | None) -> int | None:
+    """An option that says how many of the evaluation's batches are used.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if batches is not None and batches < 1:
+        raise ValueError(f"batches: got {batches}; give 1 or more, or null for all")
+    return batches
+
+
 @torch.no_grad()
 def inherited(compute: Compute, space: Space, task: Task, genotype: Genotype, batches: int | None = None) -> float:
     """The task's metric of a genotype's path, the higher the better, on the architecture part of the data.

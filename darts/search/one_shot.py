@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from darts.search.inherited import inherited
+from darts.search.inherited import inherited, some_batches
 from darts.search.phases import Phase, Steps
 from darts.search.state import SearchState
 from supernet.relaxations.base import Relaxation
@@ -35,9 +35,7 @@ class OneShot(Phase):
 
     def __init__(self, share: float = 1.0, batches: int | None = 16) -> None:
         super().__init__(share)
-        if batches is not None and batches < 1:
-            raise ValueError(f"batches: got {batches}; give 1 or more, or null for all")
-        self.batches = batches
+        self.batches = some_batches(batches)
         self.worth: dict[str, float] = {}  # of the cells judged, in their order
 
     @abstractmethod

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from darts.search.inherited import some_batches
 from darts.search.phases import Bilevel, Phase, Steps, WarmUp
 from darts.search.state import SearchState
 from supernet.cell import SearchCell
@@ -71,20 +72,12 @@ def left(state: SearchState) -> Marks:
     return [[True] * len(row) for row in state.params["alpha_EO"].tolist()]
 
 
-def _checked(batches: int | None) -> int | None:
-    if batches is not None and batches < 1:
-        raise ValueError(f"batches: got {batches}; give 1 or more, or null for all")
-    return batches
-
-
-class Projection(Shrinking, WarmUp):
-    """Perturbation-based selection (Wang et al. 2021, DARTS-PT, arXiv:2108.04392, algorithm 1): edge after edge, in
-    random order, keeps the operation without which the supernet loses most accuracy; the weights are fine-tuned in
-    between.
+class MeasuredShrinking(Shrinking, WarmUp):
+    """Measures on the architecture part what to take away, and trains the weights alone in between.
 
     Args:
         share: see `Phase`.
-        batches: of the architecture part, on which that is measured; all of it if None.
+        batches: of that part, on which it measures; all of it if None.
 
     Raises:
         ValueError: a value out of range.
@@ -92,7 +85,20 @@ class Projection(Shrinking, WarmUp):
 
     def __init__(self, share: float = 1.0, batches: int | None = None) -> None:
         super().__init__(share)
-        self.batches = _checked(batches)
+        self.batches = some_batches(batches)
+
+    def train(self, state: SearchState, steps: Steps) -> dict[str, float]:
+        return WarmUp.step(self, state, steps)
+
+
+class Projection(MeasuredShrinking):
+    """Perturbation-based selection (Wang et al. 2021, DARTS-PT, arXiv:2108.04392, algorithm 1): edge after edge, in
+    random order, keeps the operation without which the supernet loses most accuracy; the weights are fine-tuned in
+    between.
+
+    Args:
+        share, batches: see `MeasuredShrinking`.
+    """
 
     def moments(self, marks: Marks) -> int:
         return len(marks)
@@ -109,9 +115,6 @@ class Projection(Shrinking, WarmUp):
             without[operation] = (state.task.metric.worth(value), -loss)
         kept = min(without, key=without.__getitem__)
         marks[edge] = [operation == kept for operation in range(len(marks[edge]))]
-
-    def train(self, state: SearchState, steps: Steps) -> dict[str, float]:
-        return WarmUp.step(self, state, steps)
 
 
 class Pruning(Shrinking, Bilevel):
@@ -132,30 +135,19 @@ class Pruning(Shrinking, Bilevel):
         return Bilevel.step(self, state, steps)
 
 
-class InformationPruning(Shrinking, WarmUp):
+class InformationPruning(MeasuredShrinking):
     """Every edge drops the operation whose output says least, again and again; the weights are trained in between (He
     et al. 2024, IS-DARTS, arXiv:2312.12648, section 3.2). There are no architecture parameters in it.
 
     Args:
-        share: see `Phase`.
-        batches: of the architecture part, over which that is measured; all of it if None.
-
-    Raises:
-        ValueError: a value out of range.
+        share, batches: see `MeasuredShrinking`.
     """
-
-    def __init__(self, share: float = 1.0, batches: int | None = None) -> None:
-        super().__init__(share)
-        self.batches = _checked(batches)
 
     def moments(self, marks: Marks) -> int:
         return len(marks[0]) - 1
 
     def shrink(self, state: SearchState, marks: Marks) -> None:
         _drop_largest(marks, emptiness(state, self.batches).tolist())
-
-    def train(self, state: SearchState, steps: Steps) -> dict[str, float]:
-        return WarmUp.step(self, state, steps)
 
 
 def _drop_largest(marks: Marks, values_EO: list[list[float]]) -> None:

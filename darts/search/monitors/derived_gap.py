@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from darts.search.inherited import inherited
+from darts.search.inherited import inherited, some_batches
 from darts.search.monitors.base import Monitor, Watched
 
 
@@ -15,9 +15,7 @@ class DerivedGapMonitor(Monitor):
     """
 
     def __init__(self, batches: int | None = None) -> None:
-        if batches is not None and batches < 1:
-            raise ValueError(f"batches: got {batches}; give 1 or more, or null for all")
-        self.batches = batches
+        self.batches = some_batches(batches)
 
     def measure(self, search: Watched) -> dict[str, float]:
         state = search.state

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from searching import plain
 
 from darts.command.config import compose_config
 from darts.run.errors import UserError
 from darts.search.build import build_search
 from darts.search.loop import Interrupted, Search
 from darts.search.monitors.base import Monitor
-from darts.search.result import SearchResult
 from supernet.relaxations.base import HALVES, Relaxation, opened
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -50,10 +49,6 @@ def refused(settings: dict[str, Any]) -> bool:
     except UserError:
         return True
     return False
-
-
-def plain(result: SearchResult) -> str:
-    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from searching import After, plain
 from torch import Tensor, nn
 
 from darts.command.config import compose_config
@@ -21,8 +19,6 @@ from darts.run.seeding import make_generator
 from darts.search.build import build_search
 from darts.search.finalists import Finalists, fitted, living
 from darts.search.loop import Interrupted, Search
-from darts.search.monitors.base import Monitor
-from darts.search.result import SearchResult
 from darts.training.fit import initialised
 from supernet.spaces.cells import CellSpace
 
@@ -44,18 +40,6 @@ def made(words: tuple[str, ...], folder: Path | None = None) -> Search:
     if folder is not None:
         (folder / "checkpoints").mkdir(exist_ok=True)
     return build_search(settings(*words), folder)
-
-
-def plain(result: SearchResult) -> str:
-    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
-
-
-class After(Monitor):
-    def __init__(self, action: Callable[[Search], None]) -> None:
-        self.action = action
-
-    def on_step(self, search: Search, numbers: dict[str, float]) -> None:  # type: ignore[override]
-        self.action(search)
 
 
 def phase_of(search: Search) -> Finalists:

@@ -8,12 +8,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from searching import plain
 from torch import Tensor
 
 from darts.command.config import compose_config
@@ -69,11 +69,6 @@ def resumed(folder: Path, *words: str, monitors: tuple[Monitor, ...] = ()) -> Se
     search.state.sampling.manual_seed(987)
     search.resume()
     return search
-
-
-def plain(result: SearchResult) -> str:
-    """A result without its wall-clock values, every number with all its digits."""
-    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
 
 
 def tensors(search: Search) -> dict[str, Tensor]:

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from searching import made
 from torch import Tensor
 
-from darts.command.config import compose_config
 from darts.run.errors import UserError
-from darts.search.build import build_search
 from darts.search.early_stopping import EarlyStopping
 from darts.search.inherited import inherited
 from darts.search.loop import Interrupted, Search
@@ -25,17 +24,6 @@ from darts.search.monitors.derived_gap import DerivedGapMonitor
 from darts.search.monitors.eigenvalue import EigenvalueMonitor
 from darts.search.monitors.gradient_matching import GradientMatchingMonitor
 from supernet.relaxations.base import EdgeWeights
-
-WORDS = (
-    "method=plain", "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8",
-    "network.channels=2", "monitor=[]", "oracle=none", "space.num_nodes=3",
-)  # fmt: skip
-
-
-def made(*words: str, folder: Path | None = None) -> Search:
-    if folder is not None:
-        (folder / "checkpoints").mkdir(exist_ok=True)
-    return build_search(compose_config("search", [*WORDS, *words]), folder)
 
 
 def doubled(search: Search) -> Search:

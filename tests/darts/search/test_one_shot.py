@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from scipy import stats
+from searching import After, made, plain
 
-from darts.command.config import compose_config
 from darts.run.errors import UserError
 from darts.search import one_shot
-from darts.search.build import build_search
 from darts.search.inherited import inherited
-from darts.search.loop import Interrupted, Search
-from darts.search.monitors.base import Monitor
+from darts.search.loop import Interrupted
 from darts.search.one_shot import BestOfK, Evolution
-from darts.search.result import SearchResult
 from supernet.relaxations.base import EdgeWeights
-
-WORDS = (
-    "method=plain", "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8",
-    "network.channels=2", "monitor=[]", "oracle=none", "space.num_nodes=3",
-)  # fmt: skip
-
-
-def made(*words: str, folder: Path | None = None) -> Search:
-    if folder is not None:
-        (folder / "checkpoints").mkdir(exist_ok=True)
-    return build_search(compose_config("search", [*WORDS, *words]), folder)
-
-
-def plain(result: SearchResult) -> str:
-    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
-
-
-class After(Monitor):
-    def __init__(self, action: Callable[[Search], None]) -> None:
-        self.action = action
-
-    def on_step(self, search: Search, numbers: dict[str, float]) -> None:  # type: ignore[override]
-        self.action(search)
 
 
 @pytest.mark.parametrize("batches", [1, 3, None])

@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from searching import plain
 from torch import nn
 
 from darts.command.config import compose_config
@@ -212,10 +211,6 @@ def test_phases_are_entered_stepped_and_left_in_turn() -> None:
     told: list[Any] = []
     made(noted(told)).run()
     assert told == WHOLE
-
-
-def plain(result: SearchResult) -> str:
-    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
 
 
 @pytest.mark.parametrize("step", [2, 4, 7])

@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from searching import After, made, plain
 
-from darts.command.config import compose_config
 from darts.run.errors import UserError
 from darts.search import shrinking
-from darts.search.build import build_search
-from darts.search.loop import Interrupted, Search
-from darts.search.monitors.base import Monitor
-from darts.search.result import SearchResult
+from darts.search.loop import Interrupted
 from darts.search.shrinking import InformationPruning, Projection, Pruning, emptiness, left
 from supernet.cell import SearchCell
 from supernet.relaxations.base import EdgeWeights
 
-WORDS = (
-    "method=plain", "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8",
-    "network.channels=4", "monitor=[]", "oracle=none", "space.num_nodes=3",
-)  # fmt: skip
+four_channels = partial(made, "network.channels=4")
 PLANTED = (3, 1, 2)  # an operation an edge
-
-
-def made(*words: str, folder: Path | None = None) -> Search:
-    if folder is not None:
-        (folder / "checkpoints").mkdir(exist_ok=True)
-    return build_search(compose_config("search", [*WORDS, *words]), folder)
-
-
-def plain(result: SearchResult) -> str:
-    return json.dumps({key: value for key, value in asdict(result).items() if key not in ("seconds", "timing")})
-
-
-class After(Monitor):
-    def __init__(self, action: Callable[[Search], None]) -> None:
-        self.action = action
-
-    def on_step(self, search: Search, numbers: dict[str, float]) -> None:  # type: ignore[override]
-        self.action(search)
 
 
 def test_an_evaluation_without_an_operation_leaves_the_other_weights_alone() -> None:
     """Against the network under edge weights with a zero, nothing renormalised."""
-    search = made("budget.steps=1")
+    search = four_channels("budget.steps=1")
     state = search.state
     state.params["alpha_EO"].data = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     weights_EO = state.params["alpha_EO"].detach().softmax(dim=-1)
@@ -69,7 +44,7 @@ def test_an_evaluation_without_an_operation_leaves_the_other_weights_alone() -> 
 
 def test_projection_keeps_the_planted_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracy is the number of planted operations that are open; the moments are spread over the phase."""
-    search = made("budget.steps=12", "phases.bilevel.share=0", "phases.projection.share=1")
+    search = four_channels("budget.steps=12", "phases.bilevel.share=0", "phases.projection.share=1")
     state = search.state
     open_after: list[int] = []
 
@@ -85,7 +60,7 @@ def test_projection_keeps_the_planted_operations(monkeypatch: pytest.MonkeyPatch
 
 
 def test_pruning_drops_the_smallest_weights() -> None:
-    search = made("budget.steps=1")
+    search = four_channels("budget.steps=1")
     state = search.state
     phase = Pruning()
     phase.enter(state)
@@ -103,7 +78,7 @@ def test_pruning_drops_the_smallest_weights() -> None:
 
 def test_emptiness_is_the_mean_of_the_fisher_information_of_the_mean() -> None:
     """As the paper has it, 3 (x - mean)^2 / deviation^6, of every operation on every edge, by a loop over modules."""
-    search = made("budget.steps=1")
+    search = four_channels("budget.steps=1")
     state = search.state
     state.params["alpha_EO"].data = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     found = emptiness(state, batches=1)
@@ -134,7 +109,7 @@ def test_emptiness_is_the_mean_of_the_fisher_information_of_the_mean() -> None:
 
 def test_information_pruning_drops_what_says_least(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the planted one is measured anew each time, so what is left at the end is what said most."""
-    search = made("budget.steps=10", "phases.bilevel.share=0", "phases.information_pruning.share=1")
+    search = four_channels("budget.steps=10", "phases.bilevel.share=0", "phases.information_pruning.share=1")
     state, seen = search.state, []
 
     def planted(state: Any, batches: int | None) -> torch.Tensor:
@@ -154,12 +129,12 @@ def test_information_pruning_drops_what_says_least(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["projection", "pruning", "information_pruning"])
 def test_a_search_stopped_while_it_shrinks_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     words = ("phases.bilevel.share=2", f"phases.{name}.share=10", "budget.steps=12")
-    expected = plain(made(*words).run())
-    stopped = made(*words, folder=tmp_path)
+    expected = plain(four_channels(*words).run())
+    stopped = four_channels(*words, folder=tmp_path)
     stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 7))]
     with pytest.raises(Interrupted):
         stopped.run()
-    again = made(*words, folder=tmp_path)
+    again = four_channels(*words, folder=tmp_path)
     again.resume()
     assert plain(again.run()) == expected
     assert json.loads(expected)["allowed"] is not None
@@ -167,13 +142,13 @@ def test_a_search_stopped_while_it_shrinks_goes_on_to_the_same_bits(name: str, t
 
 
 def test_a_budget_of_two_steps_still_leaves_one_operation_an_edge() -> None:
-    result = made("budget.steps=2", "phases.bilevel.share=0", "phases.projection.share=1").run()
+    result = four_channels("budget.steps=2", "phases.bilevel.share=0", "phases.projection.share=1").run()
     assert all(len(names) == 1 for names in (result.allowed or {}).values())
 
 
 @pytest.mark.parametrize("name", ["projection", "information_pruning"])
 def test_no_batches_are_refused(name: str) -> None:
     with pytest.raises(UserError) as caught:
-        made("budget.steps=1", f"phases.{name}.batches=0")
+        four_channels("budget.steps=1", f"phases.{name}.batches=0")
     assert f"phases.{name}.batches: got 0" in str(caught.value)
     assert Projection(batches=3).batches == 3
