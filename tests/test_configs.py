@@ -157,6 +157,31 @@ PUBLISHED["fairnas"] = (
     | row("fair_paths.FairPaths", 250, weight_decay=5e-4)
     | {"phases.warm_up.share": 9, "phases.bilevel.share": None, "phases.evolution.share": 1}
 )
+PUBLISHED["dynas"] = PUBLISHED["spos"] | {
+    "weight_step._target_": "darts.search.weight_steps.dynas.DynasSGD",
+    "weight_step.gamma_max": 4.0,
+    "weight_step.lr_min": None,
+}
+PUBLISHED["snas"] = (
+    DARTS
+    | row("gumbel_softmax.GumbelSoftmax", 150)
+    | {"phases.bilevel.share": None, "phases.single_level.share": 1, "weight_step.nesterov": None}
+    | {"relaxation.temperature": 1.0, "relaxation.temperature_end": 0.03}
+)
+PUBLISHED["fair_darts"] = (
+    DARTS
+    | row("sigmoid.Sigmoid", 50)
+    | {"data.batch_size": 128, "weight_step.lr": 0.005, "weight_step.nesterov": None}
+    | {"arch_step.lr": 3e-3, "arch_step.betas": [0.9, 0.999]}
+    | {"regularizer": {"zero_one": {"_target_": "darts.search.regularizers.zero_one.ZeroOne", "weight": 10.0}}}
+)
+PUBLISHED["proxyless"] = (
+    DARTS
+    | row("binary_gates.BinaryGates", 160, weight_decay=4e-5)
+    | {"data.batch_size": 256, "phases.warm_up.share": 40, "phases.bilevel.share": 120, "weight_step.lr_min": None}
+    | {"arch_step.lr": 1e-3, "arch_step.betas": [0.0, 0.999], "arch_step.weight_decay": None}
+    | {"relaxation.paths_compared": 2, "weight_step.grad_clip": None}
+)
 OURS = ("finalists", "plain")  # settings of this project's own
 
 

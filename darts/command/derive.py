@@ -62,6 +62,12 @@ Prints the cell string alone.
             with problems.of(name):
                 parts[name] = build_part(node if name == "discretizer" else stored[name], name, settings["plugins"])
         problems.stop()
+        if not parts["relaxation"].trains_architecture:
+            name = type(parts["relaxation"]).__name__
+            raise UserError(
+                f"discretizer: {name} trains shared weights alone, so this run's architecture parameters mean nothing; "
+                f"leave discretizer out for the cell that its last phase chose: darts derive run={folder}"
+            )
         params = {name: torch.tensor(value) for name, value in record["alphas"].items()}
         with problems.of("discretizer"):
             expected = parts["relaxation"].expected(opened(params, record.get("allowed")), record["step"] / planned)
