@@ -4,14 +4,14 @@ Shared weights say which operations help a mixture; only networks of single cell
 networks deep enough to need a residual path at that. Short trainings say it where they are compared on the same batches
 from the same initial weights, and averaged over several.
 
-Shape suffixes: E edges, O operations, N observations, P terms of a model.
+Shape suffix: E edges.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from darts.run.seeding import make_generator
+from darts.search.cell_model import WORST, Path, Posterior, liking, posterior
 from darts.search.phases import Phase, Steps
 from darts.search.state import SearchState
 from darts.tasks.base import Batch
@@ -28,12 +29,9 @@ from darts.training.schedules import cosine
 from supernet.relaxations.base import Relaxation
 from supernet.spaces.base import Genotype, Space
 
-WORST = float("inf")  # loss of a training that diverged
-LARGEST = 1.0  # by which a loss is worse than the best of its group, at most
-TERM, CELL = 0.06, 1.5  # ridge: variance of the noise over that of an operation's effect, and of a cell's own
+DRAWS = 1000  # to fill a round; if they agree too much, the best by their mean follow
 
 Observed = dict[str, tuple[int, float]]  # by cell: the rung it reached in a round, and its loss there
-Path = Sequence[int]
 
 
 class Finalists(Phase):
@@ -44,9 +42,10 @@ class Finalists(Phase):
     batches, each batch once, and start from the same generator, so differences of loss are those of the cells and of
     chance; the next round draws anew. Of cells that compute the same, one is trained.
 
-    After a round a model is fitted to the losses of all rounds: a term for every operation on every edge, one for the
-    cell, one for the round. The best cell by it is the next incumbent. The first round takes the most probable cell and
-    all that differ from it on one edge; later ones those that promise most among all that differ on one or two.
+    A model of the losses of all rounds (`cell_model`) says which cell is the incumbent: the best of those trained. The
+    first round takes the most probable cell and all that differ from it on one edge; later ones draw losses from the
+    model (Thompson 1933) for all that differ from the incumbent on one or two edges or were trained before, and take
+    the best of each draw, so that a cell is trained the oftener the likelier it is the best.
 
     Args:
         share: see `Phase`.
@@ -54,6 +53,8 @@ class Finalists(Phase):
         rungs: steps after which cells are compared, ascending.
         eta: one in so many goes on to the next rung.
         candidates: cells of a round, after the first.
+        trust: in the edge weights that the phase begins with, see `cell_model.liking`: by how many deviations of the
+            noise of a loss an operation is expected to be better whose weight's logarithm is one deviation larger.
         lr, weight_decay: of AdamW (arXiv:1711.05101), which brings deep cells on their way in so few steps; with plain
             SGD the loss prefers what is easy to train.
         warm_up: steps in which the rate rises; then it falls along a cosine until the end of the last rung.
@@ -73,9 +74,10 @@ class Finalists(Phase):
         share: float = 1.0,
         channels: int = 8,
         cells: int = 5,
-        rungs: Sequence[int] = (32, 96),
+        rungs: Sequence[int] = (48,),
         eta: int = 4,
         candidates: int = 12,
+        trust: float = 0.5,
         lr: float = 4e-3,
         weight_decay: float = 0.05,
         warm_up: int = 10,
@@ -97,12 +99,15 @@ class Finalists(Phase):
             eta,
             candidates,
         )
-        self.lr, self.weight_decay, self.warm_up, self.together = lr, weight_decay, warm_up, together
+        if not 0 <= trust < float("inf"):
+            raise ValueError(f"trust: got {trust}; give 0 or more")
+        self.trust, self.lr, self.weight_decay, self.warm_up, self.together = trust, lr, weight_decay, warm_up, together
         self.pool = ThreadPoolExecutor(together, initializer=partial(torch.set_num_threads, 1))
         self._forget()
 
     def _forget(self) -> None:
         self.incumbent: str | None = None
+        self.weights: list[list[float]] = []  # (E, O) of the relaxation, when the phase began
         self.rung = self.position = self.taken = 0
         self.alive: list[str] = []
         self.rounds: list[Observed] = []
@@ -116,8 +121,9 @@ class Finalists(Phase):
 
     def enter(self, state: SearchState) -> None:
         self._forget()
-        best_E = state.expected_weights().mean_EO.argmax(dim=-1).tolist()
-        self.incumbent = str(state.space.relaxed(living(state.space, best_E)))
+        weights_EO = state.expected_weights().mean_EO
+        self.weights = weights_EO.tolist()
+        self.incumbent = str(state.space.relaxed(living(state.space, weights_EO.argmax(dim=-1).tolist())))
 
     def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
         if not self.alive:
@@ -142,6 +148,8 @@ class Finalists(Phase):
         return {"finalists_loss": sum(finite) / len(finite)}
 
     def exit(self, state: SearchState) -> Genotype:
+        if self.position > 1:  # cells that have ended a rung that others have not
+            self._observe(self.alive[: self.position])
         self._choose(state)
         assert self.incumbent is not None
         found = state.space.parse(self.incumbent)
@@ -150,31 +158,45 @@ class Finalists(Phase):
 
     def _choose(self, state: SearchState) -> None:
         """The best cell by all that was observed, also in a round that has not ended."""
-        seen = dict.fromkeys(cell for observed in self.rounds for cell in observed)
+        seen = list(dict.fromkeys(cell for observed in self.rounds for cell in observed))
         if seen:
-            value = self._model(state)
-            self.incumbent = min(seen, key=lambda cell: value(_path(state, cell)))
+            mean_A = self._model(state, [_path(state, cell) for cell in seen]).mean_A
+            self.incumbent = seen[int(mean_A.argmin())]
 
-    def _model(self, state: SearchState) -> Callable[[Path], float]:
+    def _model(self, state: SearchState, asked: Sequence[Path]) -> Posterior:
         rows = [
             (_path(state, cell), number * len(self.rungs) + rung, loss)
             for number, observed in enumerate(self.rounds)
             for cell, (rung, loss) in observed.items()
         ]
-        return fitted(rows, len(state.space.candidates))
+        liked = liking(torch.tensor(self.weights))
+        return posterior(rows, asked, lambda path_E: -self.trust * liked(path_E))
+
+    def _observe(self, cells: Sequence[str]) -> dict[str, float]:
+        """Keeps their losses of a rung that they have ended."""
+        steps = self.rungs[self.rung] - (self.rungs[self.rung - 1] if self.rung else 0)
+        window = steps - steps // 3
+        loss = {cell: sum(self.losses[cell][-window:]) / window for cell in cells}
+        self.rounds[-1] |= {cell: (self.rung, loss[cell]) for cell in cells}
+        return loss
 
     def _begin(self, state: SearchState) -> None:
         assert self.incumbent is not None
         space = state.space
-        found: dict[str, str] = {}
         path_E, choices = _path(state, self.incumbent), range(len(space.candidates))
         changes = [(edge, choice) for edge, now in enumerate(path_E) for choice in choices if choice != now]
-        paths, most = [changed(path_E, change) for change in changes], len(changes) + 1
+        paths, most = [path_E, *(changed(path_E, change) for change in changes)], len(changes) + 1
         if self.rounds:
             pairs = (pair for pair in itertools.combinations(changes, 2) if pair[0][0] != pair[1][0])
-            value, paths = self._model(state), paths + [changed(path_E, *pair) for pair in pairs]
-            paths, most = sorted(paths, key=lambda path: value(living(space, path))), self.candidates
-        for path in [path_E, *paths]:
+            paths += [changed(path_E, *pair) for pair in pairs]
+            paths += [_path(state, cell) for observed in self.rounds for cell in observed]
+            asked, most = list(dict.fromkeys(living(space, path) for path in paths)), self.candidates
+            generator = make_generator(state.seed, f"finalists of round {len(self.rounds) + 1}")
+            model = self._model(state, asked)
+            best_D = model.draws(DRAWS, generator).argmin(dim=-1)
+            paths = [asked[place] for place in [*best_D.tolist(), *model.mean_A.argsort().tolist()]]
+        found: dict[str, str] = {}
+        for path in paths:
             alike = space.relaxed(living(space, path))
             found.setdefault(space.canonical_form(alike), str(space.relaxed(path)))
             if len(found) == most:
@@ -186,12 +208,13 @@ class Finalists(Phase):
         self.mark = copy.deepcopy(state.task.train.state_dict())
 
     def _next_group(self, state: SearchState) -> None:
+        if self.rung + 1 == len(self.rungs):  # they are done, and need no place in a checkpoint
+            for cell in self.alive[self.position : self.position + self.together]:
+                del self.trained[cell]
         self.position, self.taken = self.position + self.together, 0
         if self.position < len(self.alive):
             return
-        window = (self.rungs[self.rung] - (self.rungs[self.rung - 1] if self.rung else 0)) // 2
-        loss = {cell: sum(self.losses[cell][-window:]) / window for cell in self.alive}
-        self.rounds[-1] |= {cell: (self.rung, loss[cell]) for cell in self.alive}
+        loss = self._observe(self.alive)
         self.alive.sort(key=loss.__getitem__)
         self.position, self.rung = 0, self.rung + 1
         if self.rung == len(self.rungs):
@@ -227,7 +250,7 @@ class Finalists(Phase):
         except Diverged:
             return WORST
 
-    _counters = ("incumbent", "rounds", "rung", "position", "taken", "alive", "losses", "mark")
+    _counters = ("incumbent", "weights", "rounds", "rung", "position", "taken", "alive", "losses", "mark")
 
     def state_dict(self) -> dict[str, Any]:
         kept = {cell: [part.state_dict() for part in parts] for cell, parts in self.trained.items()}
@@ -263,34 +286,3 @@ def changed(path_E: Path, *changes: tuple[int, int]) -> tuple[int, ...]:
     for edge, choice in changes:
         found[edge] = choice
     return tuple(found)
-
-
-def fitted(rows: Sequence[tuple[Path, int, float]], operations: int) -> Callable[[Path], float]:
-    """A function from a path to its loss, up to a constant: terms of operations on edges and of cells that were seen.
-
-    Ridge regression with a free term for every group, so only differences within a group count.
-
-    Args:
-        rows: path, group and loss of every observation.
-        operations: on an edge.
-    """
-    edges = len(rows[0][0])
-    cells = {path_E: place for place, path_E in enumerate(dict.fromkeys(path_E for path_E, *_ in rows))}
-    groups = {group: place for place, group in enumerate(dict.fromkeys(group for _, group, _ in rows))}
-    best = {group: min(loss for _, other, loss in rows if other == group) for group in groups}
-    first_cell, first_group = edges * operations, edges * operations + len(cells)
-    x_NP = torch.zeros(len(rows), first_group + len(groups), dtype=torch.float64)
-    y_N = torch.zeros(len(rows), dtype=torch.float64)
-    for place, (path_E, group, loss) in enumerate(rows):
-        x_NP[place, [edge * operations + choice for edge, choice in enumerate(path_E)]] = 1
-        x_NP[place, first_cell + cells[path_E]] = 1
-        x_NP[place, first_group + groups[group]] = 1
-        y_N[place] = min(loss - best[group], LARGEST) if best[group] < WORST else 0.0
-    ridge_P = torch.tensor([TERM] * first_cell + [CELL] * len(cells) + [1e-9] * len(groups), dtype=torch.float64)
-    terms = torch.linalg.solve(x_NP.T @ x_NP + ridge_P.diag(), x_NP.T @ y_N).tolist()
-
-    def value(path_E: Path) -> float:
-        own = terms[first_cell + cells[tuple(path_E)]] if tuple(path_E) in cells else 0.0
-        return own + sum(terms[edge * operations + choice] for edge, choice in enumerate(path_E))
-
-    return value
