@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import Tensor
 
 WORST = float("inf")  # loss of a training that diverged
-LARGEST = 0.25  # by which a loss is worse than the best of its group, at most: how bad, does not matter
-EDGE, NEAR, RANGE = 1.0, 4.0, 2.0  # variances over that of the noise, of an edge's operation and of what lies near
+LARGEST = 2.0  # by how much a loss is worse than the best of its group, at most, over what is usual in a group
+EDGE, NEAR, RANGE = 0.25, 0.5, 2.0  # variances over that of the noise, of an edge's operation and of what lies near
 
 Path = Sequence[int]
 
@@ -59,14 +60,14 @@ def posterior(
     Args:
         rows: path, group and loss of every observation, at least one.
         asked: paths.
-        before: what a loss was expected to be before it was observed, in deviations of the noise.
+        before: what a loss was expected to be before it was observed, over the best losses.
     """
     groups = {group: place for place, group in enumerate(dict.fromkeys(group for _, group, _ in rows))}
     best = {group: min(loss for _, other, loss in rows if other == group) for group in groups}
-    y_N = torch.tensor(
-        [min(loss - best[group], LARGEST) if best[group] < WORST else 0.0 for _, group, loss in rows],
-        dtype=torch.float64,
-    )
+    worse = [loss - best[group] if loss < WORST else WORST for _, group, loss in rows]
+    middle = [median(w for w, (_, other, _) in zip(worse, rows, strict=True) if other == group) for group in groups]
+    usual = median(value for value in middle if value < WORST) if min(middle) < WORST else 0.0
+    y_N = torch.tensor([min(value, LARGEST * usual) for value in worse], dtype=torch.float64)
     member_NG = torch.zeros(len(rows), len(groups), dtype=torch.float64)
     member_NG[range(len(rows)), [groups[group] for _, group, _ in rows]] = 1
     seen_NE, asked_AE = torch.tensor([list(path_E) for path_E, *_ in rows]), torch.tensor([list(p) for p in asked])
@@ -76,8 +77,9 @@ def posterior(
     cross_AN = _kernel(asked_AE, seen_NE)
     noise = y_N @ precision_NN @ y_N / max(1, len(rows) - len(groups))
     covariance_AA = _kernel(asked_AE, asked_AE) - cross_AN @ precision_NN @ cross_AN.T
+    level = max((abs(loss) for loss in best.values() if loss < WORST), default=0.0)
     before_N, before_A = (
-        noise.sqrt() * torch.tensor([before(path_E) for path_E in paths], dtype=torch.float64)
+        level * torch.tensor([before(path_E) for path_E in paths], dtype=torch.float64)
         for paths in ([path_E for path_E, *_ in rows], asked)
     )
     return Posterior(before_A + cross_AN @ precision_NN @ (y_N - before_N), noise * covariance_AA)

@@ -53,8 +53,8 @@ class Finalists(Phase):
         rungs: steps after which cells are compared, ascending.
         eta: one in so many goes on to the next rung.
         candidates: cells of a round, after the first.
-        trust: in the edge weights that the phase begins with, see `cell_model.liking`: by how many deviations of the
-            noise of a loss an operation is expected to be better whose weight's logarithm is one deviation larger.
+        trust: in the edge weights that the phase begins with, see `cell_model.liking`: by what share of the loss an
+            operation is expected to be better whose weight's logarithm is one deviation larger.
         lr, weight_decay: of AdamW (arXiv:1711.05101), which brings deep cells on their way in so few steps; with plain
             SGD the loss prefers what is easy to train.
         warm_up: steps in which the rate rises; then it falls along a cosine until the end of the last rung.
@@ -74,10 +74,10 @@ class Finalists(Phase):
         share: float = 1.0,
         channels: int = 8,
         cells: int = 5,
-        rungs: Sequence[int] = (48,),
+        rungs: Sequence[int] = (64,),
         eta: int = 4,
         candidates: int = 12,
-        trust: float = 0.5,
+        trust: float = 0.01,
         lr: float = 4e-3,
         weight_decay: float = 0.05,
         warm_up: int = 10,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from darts.search.cell_model import EDGE, LARGEST, NEAR, RANGE, Path, liking, posterior
+from darts.search.cell_model import EDGE, NEAR, RANGE, Path, liking, posterior
 
 FLAT = 1e7  # variance of the constant of a group
 
@@ -29,11 +30,13 @@ def test_it_is_the_posterior_of_normal_distributions() -> None:
     generator = torch.Generator().manual_seed(0)
     paths = [tuple(torch.randint(3, (2,), generator=generator).tolist()) for _ in range(12)]
     groups = [place % 3 for place in range(12)]
-    losses = (torch.rand(12, generator=generator, dtype=torch.float64) * 0.9 * LARGEST).tolist()
+    losses = (torch.rand(12, generator=generator, dtype=torch.float64) * 0.5).tolist()
     asked = [*dict.fromkeys(paths), (0, 0), (2, 2)]
     found = posterior(list(zip(paths, groups, losses, strict=True)), asked)
     least = [min(v for v, g in zip(losses, groups, strict=True) if g == own) for own in groups]
     y = torch.tensor([a - b for a, b in zip(losses, least, strict=True)], dtype=torch.float64)
+    middles = [np.median([float(v) for v, g in zip(y, groups, strict=True) if g == own]) for own in range(3)]
+    y = y.clamp(max=2 * float(np.median(middles)))
     own = torch.tensor([[float(g == h) for h in groups] for g in groups], dtype=torch.float64)
     known = matrix(paths, paths) + FLAT * own + torch.eye(12, dtype=torch.float64)
     cross = matrix(asked, paths)
@@ -79,6 +82,30 @@ def test_what_was_seen_often_is_known_better_and_diverged_trainings_are_the_wors
     assert nothing.mean_A.tolist() == [0.0] * 5
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_how_bad_the_bad_ones_are_does_not_matter(scale: float) -> None:
+    """Many trainings of good cells, some of bad ones, which are 1 or 100 worse: the good ones are judged alike, in any
+    unit of the losses."""
+    generator = torch.Generator().manual_seed(0)
+    good = [(0, 0, edge) for edge in range(5)]
+
+    def judged(worse: float) -> Tensor:
+        noise = torch.Generator().manual_seed(1)
+        rows = []
+        for group in range(8):
+            chance = (0.02 * torch.randn(7, generator=noise, dtype=torch.float64)).tolist()
+            rows += [(path, group, scale * (1 + 0.01 * path[2] + e)) for path, e in zip(good, chance, strict=False)]
+            rows += [
+                (path, group, scale * (worse + e)) for path, e in zip([(3, 3, 3), (4, 4, 4)], chance[5:], strict=True)
+            ]
+        order = torch.randperm(len(rows), generator=generator).tolist()
+        return posterior([rows[place] for place in order], good).mean_A / scale
+
+    near, far = judged(2.0), judged(101.0)
+    torch.testing.assert_close(near - near[0], far - far[0], rtol=0, atol=1e-3)
+    assert near.argsort().tolist() == list(range(5))
+
+
 def test_draws_have_the_mean_and_the_covariance() -> None:
     rows = [((0, 0), 0, 1.0), ((1, 0), 0, 1.05), ((0, 1), 0, 1.1), ((1, 1), 1, 2.0), ((0, 0), 1, 1.9)]
     found = posterior(rows, [(0, 0), (1, 1), (2, 2)])
@@ -90,20 +117,16 @@ def test_draws_have_the_mean_and_the_covariance() -> None:
 
 
 def test_what_was_expected_before_fades_as_trainings_are_made() -> None:
-    """Two cells that no training tells apart: the expectation decides, by its size where nothing is known; against many
-    trainings it loses."""
+    """It decides between two cells that no training tells apart; against many trainings it loses."""
     asked = [(0, 0), (1, 1)]
 
     def expected(path_E: Path) -> float:
-        return -2.0 if tuple(path_E) == (1, 1) else 0.0
+        return -0.03 if tuple(path_E) == (1, 1) else 0.0
 
-    elsewhere = [((2, 2), group, 1.0 + 0.01 * (group % 2)) for group in range(4)]
-    elsewhere += [((3, 3), group, 1.1) for group in range(4)]
-    found = posterior(elsewhere, asked, expected)
-    blank = posterior(elsewhere, asked)
-    noise = float((blank.covariance_AA[0, 0] / (EDGE * 2 + NEAR)).sqrt())  # far from all that is known, nearly
-    difference = float((found.mean_A[1] - found.mean_A[0]) - (blank.mean_A[1] - blank.mean_A[0]))
-    assert difference == pytest.approx(-2.0 * noise, rel=0.2)
+    elsewhere = [(path, group, 2.0 + 0.1 * (path == (3, 3))) for group in range(4) for path in [(2, 2), (3, 3)]]
+    found, blank = posterior(elsewhere, asked, expected), posterior(elsewhere, asked)
+    differences = [float(one.mean_A[1] - one.mean_A[0]) for one in (found, blank)]
+    assert differences[0] - differences[1] == pytest.approx(-0.03 * 2.0)
     torch.testing.assert_close(found.covariance_AA, blank.covariance_AA)
     against = [(path, group, 1.0 + 0.02 * (path == (1, 1))) for group in range(40) for path in asked]
     assert posterior(against[:2], asked, expected).mean_A.argmin() == 1
