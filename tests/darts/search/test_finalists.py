@@ -122,8 +122,8 @@ def test_the_next_round_draws_other_batches_and_other_weights() -> None:
 def test_a_planted_best_cell_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses depend on the cell alone: fewer differences from the planted one, less. The first round goes one edge, the
     others two."""
-    words = ("phases.finalists.together=1", "phases.finalists.candidates=6", "phases.finalists.rungs=[2]")
-    search, phase = entered("space.num_nodes=3", *words)
+    words = ("together=1", "candidates=6", "rungs=[2]", "trust=0")
+    search, phase = entered("space.num_nodes=3", *(f"phases.finalists.{word}" for word in words))
     space = search.state.space
     goal = space.parse("|nor_conv_1x1~0|+|none~0|avg_pool_3x3~1|")
 
