@@ -38,9 +38,9 @@ class Finalists(Phase):
     """Rounds of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943) among a cell and cells near it.
 
     A round trains the incumbent and others for `rungs[0]` steps each, the best of them, one in `eta`, on to `rungs[1]`
-    steps, and so on; a cell's loss is the mean training loss over the last half of a rung. All of a round see the same
-    batches, each batch once, and start from the same generator, so differences of loss are those of the cells and of
-    chance; the next round draws anew. Of cells that compute the same, one is trained.
+    steps, and so on; a cell's loss is the mean training loss over the last two thirds of a rung. All of a round see the
+    same batches, each batch once, and start from the same generator, so differences of loss are those of the cells and
+    of chance; the next round draws anew. Of cells that compute the same, one is trained.
 
     A model of the losses of all rounds (`cell_model`) says which cell is the incumbent: the best of those trained. The
     first round takes the most probable cell and all that differ from it on one edge; later ones draw losses from the
