@@ -85,9 +85,8 @@ class RandomCells(Finalists):
         self.alive = [str(state.space.sample(rng)) for _ in range(10_000)]
 
     def exit(self, state: SearchState) -> Genotype:
-        half = self.rungs[-1] // 2
-        trained = {cell: sum(losses[half:]) for cell, losses in self.losses.items() if len(losses) == self.rungs[-1]}
-        return state.space.parse(min(trained, key=trained.__getitem__) if trained else self.alive[0])
+        loss = self._observe(self.alive[: self.position])
+        return state.space.parse(min(loss, key=loss.__getitem__) if loss else self.alive[0])
 
 
 @dataclass(frozen=True)

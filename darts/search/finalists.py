@@ -92,16 +92,11 @@ class Finalists(Phase):
                 raise ValueError(f"{name}: got {number}; give {minimum} or more")
         if not 0 < lr < float("inf") or not weight_decay >= 0:
             raise ValueError(f"lr, weight_decay: got {lr} and {weight_decay}; give a rate above 0 and a decay from 0")
-        self.channels, self.cells, self.rungs, self.eta, self.candidates = (
-            channels,
-            cells,
-            tuple(rungs),
-            eta,
-            candidates,
-        )
         if not 0 <= trust < float("inf"):
             raise ValueError(f"trust: got {trust}; give 0 or more")
-        self.trust, self.lr, self.weight_decay, self.warm_up, self.together = trust, lr, weight_decay, warm_up, together
+        self.channels, self.cells, self.rungs, self.eta = channels, cells, tuple(rungs), eta
+        self.candidates, self.trust, self.together = candidates, trust, together
+        self.lr, self.weight_decay, self.warm_up = lr, weight_decay, warm_up
         self.pool = ThreadPoolExecutor(together, initializer=partial(torch.set_num_threads, 1))
         self._forget()
 

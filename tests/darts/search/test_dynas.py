@@ -8,14 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from searching import tiny_state
 from torch import Tensor
 
-from darts.search.arch_steps.first_order import FirstOrder
 from darts.search.state import SearchState
 from darts.search.weight_steps.dynas import DynasSGD
-from darts.tasks.classification import Classification
-from darts.tasks.datasets.fake import Fake
-from supernet.network import SuperNet
 from supernet.relaxations.base import EdgeWeights
 from supernet.relaxations.fair_paths import FairPaths
 from supernet.relaxations.single_path import SinglePath
@@ -27,12 +24,7 @@ SKIP, CONV = NAS_BENCH_201.index("skip_connect"), NAS_BENCH_201.index("nor_conv_
 
 
 def tiny(step: DynasSGD, seed: int = 0) -> SearchState:
-    torch.set_default_dtype(torch.float64)
-    network = SuperNet(CellSpace(), 2, 1, num_classes=3, in_channels=1, generator=torch.Generator().manual_seed(1))
-    task = Classification(Fake(48, 3, 1, image_size=4), split=0.5, batch_size=8, seed=0, device=torch.device("cpu"))
-    task.normalize = task.train.normalize = task.valid.normalize = lambda pixels: pixels.double() / 64 - 2  # type: ignore[assignment]
-    optimizers = step.make_optimizer, FirstOrder().make_optimizer
-    state = SearchState(network.space, network, SinglePath(), task, *optimizers, seed=seed)
+    state = tiny_state(step, relaxation=SinglePath(), seed=seed)
     state.planned_steps = PLANNED
     return state
 

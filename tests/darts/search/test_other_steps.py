@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from searching import tiny_state
 from torch import Tensor
 
 from darts.search.arch_steps.base import ArchStep
@@ -16,9 +17,6 @@ from darts.search.state import SearchState
 from darts.search.weight_steps.base import WeightStep
 from darts.search.weight_steps.perturbed import PerturbedSGD
 from darts.search.weight_steps.sgd import SGDStep
-from darts.tasks.classification import Classification
-from darts.tasks.datasets.fake import Fake
-from supernet.network import SuperNet
 from supernet.norm import held_statistics
 from supernet.relaxations.base import EdgeWeights
 from supernet.relaxations.fair_paths import FairPaths
@@ -29,14 +27,7 @@ BATCH = 8
 
 
 def tiny(weights: WeightStep, arch: ArchStep | None = None, nodes: int = 3, mode: str = "batch") -> SearchState:
-    """A search in float64 on images that fit it."""
-    torch.set_default_dtype(torch.float64)
-    space = CellSpace(nodes)
-    network = SuperNet(space, 2, 1, 3, 1, batch_norm=mode, generator=torch.Generator().manual_seed(1))
-    task = Classification(Fake(48, 3, 1, image_size=4), split=0.5, batch_size=BATCH, seed=0, device=torch.device("cpu"))
-    task.normalize = task.train.normalize = task.valid.normalize = lambda pixels: pixels.double() / 64 - 2  # type: ignore[assignment]
-    optimizers = weights.make_optimizer, (arch or FirstOrder()).make_optimizer
-    state = SearchState(space, network, Softmax(init_scale=0.5), task, *optimizers)
+    state = tiny_state(weights, arch, nodes=nodes, batch_norm=mode)
     state.planned_steps = 10
     return state
 

@@ -9,30 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from searching import tiny_state
 from torch import Tensor, nn
 
-from darts.search.arch_steps.first_order import FirstOrder
 from darts.search.state import NonFiniteLoss, SearchState
 from darts.search.weight_steps.sgd import SGDStep
 from darts.tasks.base import Batch
-from darts.tasks.classification import Classification
-from darts.tasks.datasets.fake import Fake
 from supernet.cell import SearchCell
-from supernet.network import SuperNet
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
-from supernet.relaxations.softmax import Softmax
-from supernet.spaces.cells import CellSpace
 
 Kept = Callable[[], AbstractContextManager[SimpleNamespace]]
-
-
-def tiny_state(weight_step: SGDStep, relaxation: Relaxation | None = None) -> SearchState:
-    torch.set_default_dtype(torch.float64)
-    network = SuperNet(CellSpace(), 2, 1, num_classes=3, in_channels=1, generator=torch.Generator().manual_seed(1))
-    task = Classification(Fake(48, 3, 1, image_size=4), split=0.5, batch_size=8, seed=0, device=torch.device("cpu"))
-    task.normalize = task.train.normalize = task.valid.normalize = lambda pixels: pixels.double() / 64 - 2
-    optimizers = weight_step.make_optimizer, FirstOrder().make_optimizer
-    return SearchState(network.space, network, relaxation or Softmax(init_scale=0.5), task, *optimizers)
 
 
 def slopes(state: SearchState, weights: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -124,7 +110,7 @@ MIXTURES = [torch.softmax(torch.sin(pace * torch.arange(30.0).double()).reshape(
 
 def test_gradients_of_several_paths_are_summed_and_every_path_counts_its_images() -> None:
     step = SGDStep(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)
-    state = tiny_state(step, Given([EdgeWeights.dense(mixture) for mixture in MIXTURES]))
+    state = tiny_state(step, relaxation=Given([EdgeWeights.dense(mixture) for mixture in MIXTURES]))
     weights = {name: value.detach().clone() for name, value in state.network.named_parameters()}
     batch = state.task.train.next()
     summed, losses = {name: torch.zeros_like(value) for name, value in weights.items()}, []
@@ -148,7 +134,7 @@ def test_several_paths_need_the_memory_of_one(kept: Kept) -> None:
 
     def most(number: int) -> int:
         step = SGDStep()
-        state = tiny_state(step, Given([EdgeWeights.dense(mixture) for mixture in MIXTURES[:number]]))
+        state = tiny_state(step, relaxation=Given([EdgeWeights.dense(mixture) for mixture in MIXTURES[:number]]))
         with kept() as count:
             step(state, state.task.train.next(), None)
         assert count.now == 0
@@ -190,7 +176,7 @@ def test_rows_that_no_path_computes_rest_and_the_others_move_as_sgd_written_by_h
     drawn = [[LIVE[place]] if number == 1 else [LIVE[place], LIVE[(place + 1) % 3]] for place in order]
     relaxation = Given(*([EdgeWeights.one_hot(path, 5, torch.float64) for path in paths] for paths in drawn))
     step = SGDStep(lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.05)
-    state = tiny_state(step, relaxation)
+    state = tiny_state(step, relaxation=relaxation)
     weights = {name: value.detach().clone() for name, value in state.network.named_parameters()}
     velocity = {name: torch.zeros_like(value) for name, value in weights.items()}
     rested = resumed = 0
@@ -246,7 +232,7 @@ def test_an_edge_that_no_value_comes_through_rests(paths: list[list[int]], live:
     """The 3x3 convolutions that leave the input are one tensor, of the edges 1<-0, 2<-0 and 3<-0."""
     relaxation = Given([EdgeWeights.one_hot(path, 5, torch.float64) for path in paths])
     step = SGDStep(lr=0.1, weight_decay=0.05)
-    state = tiny_state(step, relaxation)
+    state = tiny_state(step, relaxation=relaxation)
     stack = state.network.layers[0].stacked["0:3"].weight  # type: ignore[union-attr, index]
     before = stack.detach().clone()
     step(state, state.task.train.next(), None)
@@ -261,7 +247,7 @@ def test_rows_that_an_extra_skip_or_partial_channels_keep_alive_move(beside: dic
     """What passes by carries node 2 to the output although its operation there is `none`."""
     path = replace(EdgeWeights.one_hot([1, 3, 0, 3, 0, 0], 5, torch.float64), **beside)
     step = SGDStep(lr=0.1)
-    state = tiny_state(step, Given([path]))
+    state = tiny_state(step, relaxation=Given([path]))
     stack = state.network.layers[2].stacked["0:3"].weight  # type: ignore[union-attr, index]
     batch, before = state.task.train.next(), stack.detach().clone()
     loss = nn.functional.cross_entropy(state.network(batch[0], path), batch[1])
