@@ -6,7 +6,7 @@ Shape suffixes: K epochs, E edges, O operations.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from darts.report.cell import draw_cell
 from darts.report.palette import BLUE, ORANGE, of_operation, plain_style
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def draw_search(result: SearchResult, relaxation: Relaxation, space: Space, folder: Path) -> list[Path]:
-    """Write alphas.png, progress.png and cell.png; returns their paths."""
+    """Write alphas.png, progress.png and cell.png, and standing.png if cells were judged; returns their paths."""
     with plain_style():
         cell = draw_cell(space.parse(result.cell), space)
         cell.suptitle(result.cell, fontsize=8)
@@ -28,6 +28,8 @@ def draw_search(result: SearchResult, relaxation: Relaxation, space: Space, fold
             "progress.png": _progress(result),
             "cell.png": cell,
         }
+        if result.standing is not None:
+            figures["standing.png"] = _standing(result.standing)
         folder.mkdir(exist_ok=True)
         for name, figure in figures.items():
             with replacing(folder / name) as temporary:
@@ -73,6 +75,34 @@ def _alphas(result: SearchResult, relaxation: Relaxation, space: Space):  # type
     figure.supylabel("edge weight")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)), frameon=False)
+    return figure
+
+
+def _standing(standing: dict[str, Any]):  # type: ignore[no-untyped-def]
+    """The best candidates, the found one on top, with the deviation of their difference from it."""
+    from matplotlib.figure import Figure
+
+    cells = standing["cells"]
+    places, values = range(len(cells)), [one["value"] for one in cells]
+    colours = [ORANGE, *[BLUE] * (len(cells) - 1)]
+    figure = Figure(figsize=(9, 1 + 0.24 * len(cells)), layout="constrained")
+    panel = figure.subplots()
+    deviations = [one["deviation"] or 0.0 for one in cells]
+    panel.hlines(
+        places,
+        [v - d for v, d in zip(values, deviations, strict=True)],
+        [v + d for v, d in zip(values, deviations, strict=True)],
+        colors=colours,
+        linewidth=1.5,
+    )
+    panel.scatter(values, places, color=colours, s=16, zorder=3)
+    times = [f"  x{one['times']}" if standing["times"] > standing["judged"] else "" for one in cells]
+    panel.set_yticks(places, [one["cell"] + t for one, t in zip(cells, times, strict=True)], fontsize=6)
+    panel.set_ylim(len(cells) - 0.4, -0.6)
+    unit = f" ({standing['unit']})" if standing["unit"] else ""
+    spread = ", with one standard deviation of the difference" if any(deviations) else ""
+    figure.supxlabel(f"{standing['measure']}{unit}{spread}", fontsize=8)
+    panel.grid(alpha=0.25)
     return figure
 
 

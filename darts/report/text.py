@@ -15,6 +15,7 @@ from darts.blackbox.result import BaselineResult
 from darts.compare.load import Loaded, is_unknown
 from darts.oracle.base import BENCHMARK
 from darts.search.result import SearchResult
+from darts.search.standing import undecided
 
 Lines = list[tuple[str, str]]
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16-120": "ImageNet16-120"}
@@ -49,19 +50,32 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.2f}{deviation}"
 
 
+def _judged(standing: dict[str, Any]) -> str:
+    """How many cells, and how sure the choice is."""
+    again = f" in {standing['times']} trainings" if standing["times"] > standing["judged"] else ""
+    text = f"{standing['judged']} cells{again}, by {standing['measure']}"
+    others = undecided(standing)
+    if others is None:
+        return text
+    return f"{text}; {others} more within two deviations of the best"
+
+
 def search_lines(result: SearchResult, folder: Path | None, notice: str | None = None) -> Lines:
     """Name and value of everything worth reading after a search."""
     metric, settings = result.judged_by, result.settings
-    norm = f", {settings['batch_norm']} statistics" if settings.get("batch_norm") else ""
+    how = f", {settings['batch_norm']} statistics" if settings.get("batch_norm") else ""
+    how += ", mean of drawn paths" if settings.get("evaluated") == "drawn paths" else ""
     lines = [
         ("cell", result.cell),
         ("parameters", f"{result.params:,}  ({result.network_size})"),
         ("FLOPs", f"{result.flops / 1e6:.2f} M multiply-adds"),
         (
             f"supernet {metric.name}",
-            f"{metric.text(result.supernet_valid)}  (architecture part of {result.searched_on}{norm})",
+            f"{metric.text(result.supernet_valid)}  (architecture part of {result.searched_on}{how})",
         ),
     ]
+    if result.standing is not None:
+        lines.append(("judged", _judged(result.standing)))
     if result.oracle is not None:
         table, rows = result.oracle["table"], result.oracle["rows"]
         cells = result.oracle.get("cells", BENCHMARK.size)  # results of version 0.1 are all of the benchmark
@@ -76,9 +90,10 @@ def search_lines(result: SearchResult, folder: Path | None, notice: str | None =
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
     lines.append(("time", f"{seconds['total']:.1f} s  ({parts}); {result.steps} steps, {result.images:,} images"))
     if folder is not None:
+        more = ["standing.png"] if result.standing else []
         lines += [
             ("files", str(folder)),
-            ("  pictures", str(folder / "figures" / "alphas.png") + ", progress.png, cell.png"),
+            ("  pictures", ", ".join([str(folder / "figures" / "alphas.png"), "progress.png", "cell.png", *more])),
         ]
     if result.allowed is not None:
         left = "; ".join(f"{edge}: {', '.join(names)}" for edge, names in result.allowed.items())
@@ -89,10 +104,11 @@ def search_lines(result: SearchResult, folder: Path | None, notice: str | None =
         )
     if result.stopped_early:
         lines.insert(1, ("stopped early", result.stopped_early))
+    hint = shlex.join(["darts", "baseline", "evaluator=supernet", f"evaluator.run={folder or 'RUN_DIR'}"])
     if not settings["architecture_trained"]:
-        run = folder or "RUN_DIR"
-        hint = shlex.join(["darts", "baseline", "evaluator=supernet", f"evaluator.run={run}"])
         lines.insert(1, ("NOTE", f"no phase trained the architecture, so this cell is arbitrary; search with {hint}"))
+    elif settings.get("evaluated") == "drawn paths":
+        lines.append(("search on", f"{hint}: other searches with these shared weights"))
     if not settings["deterministic"]:
         lines.insert(1, ("note", "engine.deterministic=false: a second run may give other bits"))
     return lines

@@ -12,11 +12,11 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from darts.search.paths import Path
+
 WORST = float("inf")  # loss of a training that diverged
 LARGEST = 2.0  # by how much a loss is worse than the best of its group, at most, over what is usual in a group
 EDGE, NEAR, RANGE = 0.25, 0.5, 2.0  # variances over that of the noise, of an edge's operation and of what lies near
-
-Path = Sequence[int]
 
 
 def liking(weights_EO: Tensor) -> Callable[[Path], float]:

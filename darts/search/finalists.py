@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,14 +21,16 @@ import torch
 from torch import nn
 
 from darts.run.seeding import make_generator
-from darts.search.cell_model import WORST, Path, Posterior, liking, posterior
+from darts.search.cell_model import WORST, Posterior, liking, posterior
+from darts.search.paths import Path, changed, living
 from darts.search.phases import Phase, Steps
+from darts.search.standing import standing
 from darts.search.state import SearchState
 from darts.tasks.base import Batch
 from darts.training.fit import Diverged, fit_step, initialised
 from darts.training.schedules import cosine
 from supernet.relaxations.base import Relaxation
-from supernet.spaces.base import Genotype, Space
+from supernet.spaces.base import Genotype
 
 DRAWS = 1000  # to fill a round; if they agree too much, the best by their mean follow
 
@@ -148,15 +151,33 @@ class Finalists(Phase):
         self._choose(state)
         assert self.incumbent is not None
         found = state.space.parse(self.incumbent)
+        state.standing = self._standing(state)
         self._forget()
         return found
 
     def _choose(self, state: SearchState) -> None:
         """The best cell by all that was observed, also in a round that has not ended."""
-        seen = list(dict.fromkeys(cell for observed in self.rounds for cell in observed))
-        if seen:
+        if seen := self._seen():
             mean_A = self._model(state, [_path(state, cell) for cell in seen]).mean_A
-            self.incumbent = seen[int(mean_A.argmin())]
+            self.incumbent = list(seen)[int(mean_A.argmin())]
+
+    def _seen(self) -> Counter[str]:
+        """Cells that were trained, and how often."""
+        return Counter(cell for observed in self.rounds for cell in observed)
+
+    def _standing(self, state: SearchState) -> dict[str, Any] | None:
+        """By the model: how much worse each cell is than the best, and the deviation of that difference."""
+        if not (seen := self._seen()):
+            return None
+        model = self._model(state, [_path(state, cell) for cell in seen])
+        best = int(model.mean_A.argmin())
+        own_A, with_A = model.covariance_AA.diagonal(), model.covariance_AA[best]
+        deviation_A = (own_A + own_A[best] - 2 * with_A).clamp(min=0).sqrt()
+        worse_A = model.mean_A - model.mean_A[best]
+        rows = zip(seen, worse_A.tolist(), deviation_A.tolist(), seen.values(), strict=True)
+        steps = " or ".join(map(str, self.rungs))
+        measure = f"training loss over the best's (C={self.channels}, N={self.cells}, {steps} steps)"
+        return standing(measure, sorted(rows, key=lambda row: row[1]), higher_is_better=False)
 
     def _model(self, state: SearchState, asked: Sequence[Path]) -> Posterior:
         rows = [
@@ -262,22 +283,3 @@ class Finalists(Phase):
 def _path(state: SearchState, cell: str) -> tuple[int, ...]:
     """The candidate on every edge; none on those that lead from nothing or nowhere, since they do not matter."""
     return living(state.space, state.space.path(state.space.parse(cell)))
-
-
-def living(space: Space, path_E: Path) -> tuple[int, ...]:
-    """A path with none on all edges that nothing goes through."""
-    found: list[int] = []
-    for cell in space.cells.values():
-        own = path_E[len(found) : len(found) + len(cell.edges)]
-        none = cell.candidates.index("none") if "none" in cell.candidates else None
-        live_E = cell.live([choice != none for choice in own])
-        found += [choice if live or none is None else none for choice, live in zip(own, live_E, strict=True)]
-    return tuple(found)
-
-
-def changed(path_E: Path, *changes: tuple[int, int]) -> tuple[int, ...]:
-    """A path with other operations on some edges."""
-    found = list(path_E)
-    for edge, choice in changes:
-        found[edge] = choice
-    return tuple(found)

@@ -45,15 +45,17 @@ def result_of(
         searched_on=task.name,
         settings={
             "batch_norm": getattr(state.network, "batch_norm", None),
+            "evaluated": "mixture" if state.relaxation.trains_architecture else "drawn paths",
             **task.settings,
             "order": steps.order,
-            "architecture_trained": any(phase.trains_architecture for phase in schedule.phases.values()),
+            "architecture_trained": any(p.trains_architecture or p.chooses for p in schedule.phases.values()),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "precision": state.compute.precision,
         },
         versions=environment(state.device),
         metric=asdict(task.metric) | {"limits": list(task.metric.limits)},  # as it is read again
         allowed=operations_left(state),
+        standing=state.standing,
         timing={"steps_per_second": state.step / training, "images_per_second": state.images / training},
     )
 

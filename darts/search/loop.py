@@ -152,6 +152,7 @@ class Search:
     def _leave(self) -> None:
         """The phase under way ends; what it found, if it found something, holds until the next one ends."""
         state = self.state
+        state.standing = None
         found = self.schedule.phases[state.phase].exit(state)
         state.phase, state.found = "", None if found is None else str(found)
 
@@ -197,7 +198,7 @@ class Search:
         if planned != state.planned_steps and partial:
             state.history.pop()  # the record of an epoch that now goes on
         follow(state, self.schedule, ends)
-        state.found = None
+        state.found = state.standing = None
         self.checkpointed_step = -1
 
     def resume(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from darts.search.inherited import inherited, some_batches
 from darts.search.phases import Phase, Steps
+from darts.search.standing import standing
 from darts.search.state import SearchState
 from supernet.relaxations.base import Relaxation
 from supernet.spaces.base import Genotype
@@ -58,7 +59,14 @@ class OneShot(Phase):
         return {"one_shot_value": value}
 
     def exit(self, state: SearchState) -> Genotype | None:
-        return state.space.parse(self._best()) if self.worth else None
+        if not self.worth:
+            return None
+        metric = state.task.metric
+        best_first = sorted(self.worth.items(), key=lambda item: -item[1])
+        rows = [(cell, metric.worth(worth), None, 1) for cell, worth in best_first]
+        measure = f"{metric.name} with shared weights"
+        state.standing = standing(measure, rows, metric.unit, metric.higher_is_better)
+        return state.space.parse(self._best())
 
     def _best(self) -> str:
         return max(self.worth, key=self.worth.__getitem__)

@@ -78,8 +78,8 @@ class Phase(ABC):
         return
 
     def exit(self, state: SearchState) -> Genotype | None:
-        """The phase ends; the last one may give the genotype that the search has found, in place of the
-        discretizer's."""
+        """The phase ends; the last one may give the genotype that the search has found, in place of the discretizer's,
+        and say in `state.standing` how its candidates stand."""
         return None
 
     def state_dict(self) -> dict[str, Any]:

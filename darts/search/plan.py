@@ -11,13 +11,14 @@ from darts.search.phases import Schedule, Steps
 from darts.search.state import SearchState
 
 RESERVE = 0.1  # of the seconds of a phase that follows a schedule: checkpoints, figures, a machine that slows down
+TRIED = 0.01  # of the seconds of a phase, to time its steps; at least 6 steps, at most 60
 
 
 def planned_ends(state: SearchState, steps: Steps, schedule: Schedule, budget: Budget) -> dict[str, int]:
     """By phase, in their order; for a budget in seconds it times a few steps of each on throw-away state."""
     task, relaxation = state.task, state.relaxation
     if budget.seconds is not None:
-        return schedule.ends_in(budget.seconds, _seconds_per_step(state, steps, schedule), RESERVE)
+        return schedule.ends_in(budget.seconds, _seconds_per_step(state, steps, schedule, budget.seconds), RESERVE)
     images = {name: phase.passes(steps, relaxation) * task.batch_size for name, phase in schedule.phases.items()}
     return schedule.ends(budget.steps_for(task.steps_per_epoch, lambda count: int(schedule.total(images, count))))
 
@@ -59,22 +60,27 @@ def meet_the_clock(state: SearchState, schedule: Schedule, budget: Budget) -> No
         follow(state, schedule, ends | {state.phase: state.step + more})
 
 
-def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule) -> dict[str, float]:
-    """Median time of a step of each phase, its part of an evaluation included; state and phases stay as they were."""
+def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule, budget: float) -> dict[str, float]:
+    """Mean time of a step of each phase, its part of an evaluation included; state and phases stay as they were.
+
+    Steps that draw paths are cheap and dear in turn, so that few say little; the first ones are slow, and do not count.
+    """
     by_phase = {}
     with state.preserved():
         start = time.perf_counter()
         state.evaluate()
         evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
         for name, phase in schedule.phases.items():
-            times, before = [], copy.deepcopy(phase.state_dict())
+            times: list[float] = []
+            before, enough = copy.deepcopy(phase.state_dict()), TRIED * budget * phase.share / schedule.shares
             state.phase = name
             phase.enter(state)
-            for _ in range(6):
+            while len(times) < 6 or (len(times) < 60 and sum(times) < enough):
                 start = time.perf_counter()
                 steps.weights.schedule(state)
                 phase.step(state, steps)
                 times.append(time.perf_counter() - start)
-            by_phase[name] = statistics.median(times[1:]) + (evaluation if phase.moves_supernet else 0.0)
+            later = times[len(times) // 2 :]
+            by_phase[name] = statistics.fmean(later) + (evaluation if phase.moves_supernet else 0.0)
             phase.load_state_dict(before)
     return by_phase

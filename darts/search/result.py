@@ -34,14 +34,16 @@ class SearchResult:
         history: one record an epoch: epoch, step, alphas, cell, train_loss, valid_loss, valid_METRIC; and
             `measured`, numbers of monitors by name; `allowed`, marks (E, O), if phases had closed operations.
         alphas: the final architecture parameters.
-        supernet_valid: the task's metric of the mixture on the architecture part of the training data; in the file
-            under its name, such as `supernet_valid_accuracy` (%).
+        supernet_valid: the task's metric of the mixture on the architecture part of the training data, or of drawn
+            paths where there is no mixture; in the file under its name, such as `supernet_valid_accuracy` (%).
         flops, params: of the cell's network at `network_size`.
         settings: what else the numbers hinge on: batch norm, split, determinism.
         phase_steps: done in each phase; with these as the phases' shares, `budget.steps=steps` repeats the run.
         stopped_early: why a phase ended before its time, in words; empty if none did.
         metric: what the task is judged by; see `darts.tasks.base.Metric`.
         allowed: by edge, the operations that phases left; None if they left all.
+        standing: of the last phase, if it judged cells: {measure, unit, higher_is_better, judged, times, cells: [{cell,
+            value, deviation, times}]}, the found cell first; see `darts.search.standing`.
         oracle: {table, cells, searched_on, rows: [{dataset, split, epochs, value, rank}]}, or None.
     """
 
@@ -65,6 +67,7 @@ class SearchResult:
     versions: dict[str, str | int]
     metric: dict[str, Any] = field(default_factory=lambda: dict(ACCURACY))
     allowed: dict[str, list[str]] | None = None
+    standing: dict[str, Any] | None = None
     oracle: dict[str, Any] | None = None
     timing: dict[str, float] = field(default_factory=dict)
     phase_steps: dict[str, int] = field(default_factory=dict)

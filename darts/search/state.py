@@ -76,6 +76,7 @@ class SearchState:
         self.phase = ""
         self.phase_progress = 0.0
         self.found: str | None = None  # genotype of a phase, until another one ends
+        self.standing: dict[str, Any] | None = None  # how its candidates stand, see `SearchResult`
         self.images = 0
         self.evaluation_images = 0
         self.evaluated: tuple[float, float] | None = None  # what `evaluate` gave, while nothing has moved since
@@ -160,18 +161,19 @@ class SearchState:
     ) -> tuple[float, float]:
         """Loss and metric of the network that is trained, on the architecture part of the data.
 
+        Where the relaxation trains weights alone there is no mixture that was trained: then every batch takes a path of
+        its own, drawn as training draws them and the same in every evaluation.
+
         Args:
             batches: how many of its batches, always the first ones; all if None.
             allowed_EO: operations that are computed, with the weights they have; all that are allowed if None.
         """
-        weights = self.expected_weights().to(self.device)
-        if allowed_EO is not None:
-            weights = weights.allowed(tuple(map(tuple, allowed_EO)))
         self.network.eval()
         loss_sum, items = 0.0, 0
         score: float = 0.0
         with torch.no_grad():
-            for inputs, targets in itertools.islice(self.task.evaluation_batches(), batches):
+            chosen = itertools.islice(self.task.evaluation_batches(), batches)
+            for (inputs, targets), weights in zip(chosen, self._evaluated(allowed_EO), strict=False):
                 outputs = self.compute.logits(inputs, weights)
                 loss_sum += self.task.loss(outputs, targets).item() * len(targets)
                 score += self.task.score(outputs, targets).item()
@@ -179,6 +181,16 @@ class SearchState:
         self.network.train()
         self.evaluation_images += items
         return loss_sum / items, self.task.per_item * score / items
+
+    def _evaluated(self, allowed_EO: Sequence[Sequence[bool]] | None) -> Iterator[EdgeWeights]:
+        """Edge weights of one batch after another."""
+        allowed = None if allowed_EO is None else tuple(map(tuple, allowed_EO))
+        if self.relaxation.trains_architecture:
+            weights = self.expected_weights()
+            yield from itertools.repeat((weights if allowed is None else weights.allowed(allowed)).to(self.device))
+        generator, params = make_generator(self.seed, "evaluation"), opened(self.params, allowed or self.allowed_EO)
+        while True:
+            yield self.placed(self.relaxation(params, self.progress, generator, "weights")[0])
 
     def mean_train_loss(self) -> float:
         """Of the epoch under way; where no weights were trained in it, of the last one that did."""
@@ -194,13 +206,14 @@ class SearchState:
 
     _counters = (
         "planned_steps", "step", "phase", "phase_progress", "images", "evaluation_images", "train_loss_sum",
-        "train_loss_count", "allowed_EO", "found", "evaluated", "ends", "moving_steps",
+        "train_loss_count", "allowed_EO", "found", "standing", "evaluated", "ends", "moving_steps",
         "stopped_early",
     )  # fmt: skip
     _added: ClassVar[dict[str, Any]] = {
         "phase_progress": 0.0,
         "allowed_EO": None,
         "found": None,
+        "standing": None,
         "ends": {},
         "moving_steps": 0,
         "stopped_early": "",

@@ -17,8 +17,9 @@ from darts.command.config import compose_config
 from darts.run.errors import UserError
 from darts.run.seeding import make_generator
 from darts.search.build import build_search
-from darts.search.finalists import Finalists, living
+from darts.search.finalists import Finalists
 from darts.search.loop import Interrupted, Search
+from darts.search.paths import living
 from darts.training.fit import initialised
 from supernet.spaces.cells import CellSpace
 
@@ -311,3 +312,28 @@ def test_impossible_options_are_refused(words: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         build_search(settings("phases.finalists.share=1", words), None)
     assert message in str(caught.value)
+
+
+def test_the_candidates_stand_as_the_model_sees_them() -> None:
+    """Deviations of differences against those of many draws from the model; counts against the rounds."""
+    search, phase = entered("space.num_nodes=3", "phases.finalists.candidates=4")
+    for _ in range(3):
+        play_round(search, phase)
+    rounds, state = copy.deepcopy(phase.rounds), search.state
+    cells = list(dict.fromkeys(cell for observed in rounds for cell in observed))
+    model = phase._model(state, [living(state.space, state.space.path(state.space.parse(cell))) for cell in cells])
+    found = str(phase.exit(state))
+    standing = state.standing
+    assert standing is not None
+    assert (standing["judged"], standing["times"]) == (len(cells), sum(map(len, rounds)))
+    first, *others = standing["cells"]
+    assert first | {"times": 0} == {"cell": found, "value": 0.0, "deviation": 0.0, "times": 0}
+    values = [one["value"] for one in standing["cells"]]
+    assert values == sorted(values)
+    draws_DA = model.draws(100_000, torch.Generator().manual_seed(0))
+    worse_DA = draws_DA - draws_DA[:, [cells.index(found)]]
+    for one in others:
+        assert one["times"] == sum(one["cell"] in observed for observed in rounds)
+        drawn_D = worse_DA[:, cells.index(one["cell"])]
+        assert one["value"] == pytest.approx(drawn_D.mean().item(), abs=0.02 * drawn_D.std().item())
+        assert one["deviation"] == pytest.approx(drawn_D.std().item(), rel=0.02)

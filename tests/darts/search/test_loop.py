@@ -682,8 +682,8 @@ def test_a_search_built_by_hand_runs_and_its_result_is_printed(capsys: pytest.Ca
     result = by_hand(ArithmeticTask()).run()
     assert (result.steps, result.images, result.seed, result.searched_on) == (10, 10 * 2 * 6, 11, "waves")
     assert result.settings == {
-        "batch_norm": "batch", "waves": True, "order": "architecture_first", "architecture_trained": True,
-        "deterministic": False, "precision": "float32",
+        "batch_norm": "batch", "evaluated": "mixture", "waves": True, "order": "architecture_first",
+        "architecture_trained": True, "deterministic": False, "precision": "float32",
     }  # fmt: skip
     print_search(result)
     lines = capsys.readouterr().out.splitlines()

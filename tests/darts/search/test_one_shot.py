@@ -13,11 +13,13 @@ import torch
 from scipy import stats
 from searching import After, made, plain
 
+from darts.report.text import search_lines
 from darts.run.errors import UserError
 from darts.search import one_shot
 from darts.search.inherited import inherited
 from darts.search.loop import Interrupted
 from darts.search.one_shot import BestOfK, Evolution
+from darts.search.result import SearchResult
 from supernet.relaxations.base import EdgeWeights
 
 
@@ -122,3 +124,23 @@ def test_a_cell_that_nothing_would_choose_is_refused(words: tuple[str, ...], mes
         made("budget.steps=1", *words)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_cells_judged_stand_in_the_result_best_first(tmp_path: Path) -> None:
+    search = made("budget.steps=20", "phases.bilevel.share=0", "phases.best_of_k.share=1")
+    result = search.run()
+    state, standing = search.state, result.standing
+    assert standing is not None
+    assert (standing["unit"], standing["higher_is_better"]) == ("%", True)
+    assert standing["cells"][0]["cell"] == result.cell
+    values = [one["value"] for one in standing["cells"]]
+    assert values == sorted(values, reverse=True)
+    for one in standing["cells"]:
+        genotype = state.space.parse(one["cell"])
+        assert one["value"] == inherited(state.compute, state.space, state.task, genotype, 16)
+        assert (one["deviation"], one["times"]) == (None, 1)
+    result.write(tmp_path / "result.json")
+    assert SearchResult.read(tmp_path / "result.json") == result
+    lines = dict(search_lines(result, tmp_path))
+    assert lines["judged"] == f"{standing['judged']} cells, by accuracy with shared weights"
+    assert "standing.png" in lines["  pictures"]

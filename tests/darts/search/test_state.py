@@ -302,3 +302,36 @@ def test_non_finite_values_are_noticed(value: float) -> None:
     (path,) = state.edge_weights("weights")
     with pytest.raises(NonFiniteLoss, match="the loss of this test is"):
         state.loss(state.task.train.next(), path, "loss of this test")
+
+
+def test_weights_that_train_alone_are_evaluated_along_paths_the_same_every_time() -> None:
+    state = make("relaxation=single_path", "phases.bilevel.share=0", "phases.evolution.share=1").state
+    paths, logits, before = [], state.compute.logits, state.sampling.get_state()
+
+    def watched(inputs: Tensor, path: EdgeWeights, alone: bool = True) -> Tensor:
+        paths.append(path)
+        return logits(inputs, path, alone)
+
+    state.compute.logits = watched  # type: ignore[method-assign]
+    value = state.evaluate()
+    assert all(sum(row) == 1 for path in paths for row in path.active_EO)
+    assert len({path.active_EO for path in paths}) > 1
+    drawn = [path.active_EO for path in paths]
+    assert state.evaluate() == value
+    assert [path.active_EO for path in paths] == drawn * 2
+    assert torch.equal(state.sampling.get_state(), before)
+    batches = list(state.task.evaluation_batches())
+    losses = [
+        nn.functional.cross_entropy(logits(inputs, path), targets, reduction="sum").item()
+        for (inputs, targets), path in zip(batches, paths, strict=False)
+    ]
+    assert math.isclose(value[0], sum(losses) / sum(len(targets) for _, targets in batches), rel_tol=1e-6)
+
+    state.evaluate(allowed_EO=(marks := [[True, False, False, True, False]] * 3))
+    last = paths[2 * len(batches) :]
+    assert all(
+        not on or mark
+        for path in last
+        for row, ok in zip(path.active_EO, marks, strict=True)
+        for on, mark in zip(row, ok, strict=True)
+    )
