@@ -182,7 +182,7 @@ PUBLISHED["proxyless"] = (
     | {"arch_step.lr": 1e-3, "arch_step.betas": [0.0, 0.999], "arch_step.weight_decay": None}
     | {"relaxation.paths_compared": 2, "weight_step.grad_clip": None}
 )
-OURS = ("finalists", "plain")  # settings of this project's own
+OURS = ("finalists", "plain", "shared_weights")  # settings of this project's own
 
 
 def label(file: Path) -> str:
