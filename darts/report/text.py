@@ -15,7 +15,6 @@ from darts.blackbox.result import BaselineResult
 from darts.compare.load import Loaded, is_unknown
 from darts.oracle.base import BENCHMARK
 from darts.search.result import SearchResult
-from darts.search.standing import undecided
 
 Lines = list[tuple[str, str]]
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16-120": "ImageNet16-120"}
@@ -54,10 +53,9 @@ def _judged(standing: dict[str, Any]) -> str:
     """How many cells, and how sure the choice is."""
     again = f" in {standing['times']} trainings" if standing["times"] > standing["judged"] else ""
     text = f"{standing['judged']} cells{again}, by {standing['measure']}"
-    others = undecided(standing)
-    if others is None:
+    if standing["undecided"] is None:
         return text
-    return f"{text}; {others} more within two deviations of the best"
+    return f"{text}; {standing['undecided']} more within two deviations of the best"
 
 
 def search_lines(result: SearchResult, folder: Path | None, notice: str | None = None) -> Lines:

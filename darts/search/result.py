@@ -42,8 +42,8 @@ class SearchResult:
         stopped_early: why a phase ended before its time, in words; empty if none did.
         metric: what the task is judged by; see `darts.tasks.base.Metric`.
         allowed: by edge, the operations that phases left; None if they left all.
-        standing: of the last phase, if it judged cells: {measure, unit, higher_is_better, judged, times, cells: [{cell,
-            value, deviation, times}]}, the found cell first; see `darts.search.standing`.
+        standing: of the last phase, if it judged cells: {measure, unit, higher_is_better, judged, times, undecided,
+            cells: [{cell, value, deviation, times}]}, the found cell first; see `darts.search.standing`.
         oracle: {table, cells, searched_on, rows: [{dataset, split, epochs, value, rank}]}, or None.
     """
 

@@ -18,21 +18,17 @@ def standing(
 
     Args:
         measure: what a value is, with what it is measured on.
-        rows: cell, value, its standard deviation where that is known, and how often the cell was judged; best first.
+        rows: cell, value, the standard deviation of its difference from the best where that is known, and how often the
+            cell was judged; best first. `undecided` of them are within two deviations of the best.
         unit: behind a value.
         higher_is_better: its direction.
     """
     names = ("cell", "value", "deviation", "times")
+    best = rows[0][1]
+    undecided = [abs(value - best) < 2 * deviation for _, value, deviation, _ in rows[1:] if deviation is not None]
     return {
         "measure": measure, "unit": unit, "higher_is_better": higher_is_better, "judged": len(rows),
         "times": sum(times for *_, times in rows),
+        "undecided": None if rows[0][2] is None else sum(undecided),
         "cells": [dict(zip(names, row, strict=True)) for row in rows[:SHOWN]],
     }  # fmt: skip
-
-
-def undecided(content: dict[str, Any]) -> int | None:
-    """How many of the others differ from the best by less than two deviations of the difference; None if unknown."""
-    first, *others = content["cells"]
-    if first["deviation"] is None:
-        return None
-    return sum(abs(one["value"] - first["value"]) < 2 * one["deviation"] for one in others)

@@ -327,6 +327,8 @@ def test_the_candidates_stand_as_the_model_sees_them() -> None:
     assert standing is not None
     assert (standing["judged"], standing["times"]) == (len(cells), sum(map(len, rounds)))
     first, *others = standing["cells"]
+    assert standing["undecided"] == sum(one["value"] < 2 * one["deviation"] for one in others) > 0
+    assert len(others) + 1 == standing["judged"], "few enough to be all here"
     assert first | {"times": 0} == {"cell": found, "value": 0.0, "deviation": 0.0, "times": 0}
     values = [one["value"] for one in standing["cells"]]
     assert values == sorted(values)
