@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,11 +21,10 @@ from typing import Any
 
 import torch
 
-import darts
-from darts.command.config import compose_config
+from darts.command.config import compose_config, config_folders, group_choices
+from darts.run.environment import environment
 from darts.search.build import build_search
 
-METHODS = Path(darts.__file__).parents[1] / "configs" / "method"
 LEFT_OUT = ("finalists", "plain", "shared_weights")
 SIZE = ["network.channels=16", "network.cells=1", "data.batch_size=64"]
 DATA = ["dataset=fake", "dataset.num_classes=10", "dataset.image_size=32", "dataset.images=1280"]
@@ -65,7 +62,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    names = sorted(path.stem for path in METHODS.glob("*.yaml") if path.stem not in LEFT_OUT)
+    names = sorted(set(group_choices("method", config_folders([], None), "search")) - {*LEFT_OUT})
     steppers = {name: stepper(name) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for _, step in steppers.values():
@@ -83,14 +80,7 @@ def main() -> None:
             f"{case['method']:<14} {case['phase']:<13} {1e3 * case['median_s']:>7.1f} ms {case['ratio_to_darts']:>6.2f}"
         )
     if options.json:
-        about = {
-            "torch": torch.__version__,
-            "threads": options.threads,
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "rounds": options.rounds,
-            "steps": options.steps,
-        }
+        about = environment(torch.device("cpu")) | {"rounds": options.rounds, "steps": options.steps}
         options.json.write_text(json.dumps(about | {"cases": cases}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from conventional import ConventionalSearch, Network
 from torch import Tensor
 
 from darts.command.config import compose_config
+from darts.run.environment import environment
 from darts.search.build import build_search
 from supernet.relaxations.base import EdgeWeights, Parameters, Relaxation
 
@@ -207,16 +207,9 @@ def main() -> None:
                 flush=True,
             )
     if options.json:
-        about = {
-            "torch": torch.__version__,
-            "threads": options.threads,
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "rounds": options.rounds,
-        }
-        rates_json = {"matmul_gflops": rates}
-        options.json.write_text(json.dumps(about | rates_json | {"cases": cases}, indent=2) + "\n", encoding="utf-8")
+        about = environment(torch.device("cpu")) | {"cpus": os.cpu_count(), "rounds": options.rounds}
+        measured = {"matmul_gflops": rates, "cases": cases}
+        options.json.write_text(json.dumps(about | measured, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from darts.blackbox.evaluators.supernet import SupernetEvaluator
 from darts.compare.rank import as_content, drawn, rank
 from darts.oracle.base import Column
 from darts.oracle.csv import CsvOracle
+from darts.run.environment import environment
 from darts.run.files import write_text
 from darts.run.folder import read_config
 from darts.run.parts import build_one
@@ -57,21 +58,23 @@ BASE = [
     "weight_step.grad_clip=null", "phases.evolution.share=0.001", "phases.evolution.batches=1", "budget.epochs=null",
     "oracle=none", "monitor=[]", "engine.threads=1",
 ]  # fmt: skip
-BALANCED, DYNAS = "relaxation=balanced_paths", ["weight_step=dynas", "~weight_step.lr_min"]
+BALANCED, RATE = "relaxation=balanced_paths", "weight_step.lr=0.1"
+DYNAS = ["weight_step=dynas", "~weight_step.lr_min"]
+SGD_BEST, DYNAS_BEST = [BALANCED, RATE], [BALANCED, *DYNAS, RATE]
 VARIANTS = {
-    "sgd": [BALANCED, "weight_step.lr=0.1"],
-    "short": [BALANCED, "weight_step.lr=0.1", f"budget.steps={STEPS // 5}"],
+    "sgd": SGD_BEST,
+    "short": [*SGD_BEST, f"budget.steps={STEPS // 5}"],
     "slow": [BALANCED],
     "fast": [BALANCED, "weight_step.lr=0.4"],
-    "uniform": ["weight_step.lr=0.1"],
-    "moved": [BALANCED, "weight_step.lr=0.1", "weight_step=moved"],
-    "running": [BALANCED, "weight_step.lr=0.1", "network.batch_norm=running"],
-    "dynas": [BALANCED, *DYNAS, "weight_step.lr=0.1"],
-    "dynas_uniform": [*DYNAS, "weight_step.lr=0.1"],
+    "uniform": [RATE],
+    "moved": [*SGD_BEST, "weight_step=moved"],
+    "running": [*SGD_BEST, "network.batch_norm=running"],
+    "dynas": DYNAS_BEST,
+    "dynas_uniform": [*DYNAS, RATE],
     "dynas_fast": [BALANCED, *DYNAS, "weight_step.lr=0.2"],
-    "dynas_deep": [BALANCED, *DYNAS, "weight_step.lr=0.1", "network.cells=3"],
-    "dynas_wide": [BALANCED, *DYNAS, "weight_step.lr=0.1", "network.channels=16"],
-    "dynas_narrow": [BALANCED, *DYNAS, "weight_step.lr=0.1", "network.channels=5", "budget.steps=24000"],
+    "dynas_deep": [*DYNAS_BEST, "network.cells=3"],
+    "dynas_wide": [*DYNAS_BEST, "network.channels=16"],
+    "dynas_narrow": [*DYNAS_BEST, "network.channels=5", "budget.steps=24000"],
 }
 MOVED = """_target_: shared_weights.MovedSGD
 lr: 0.1
@@ -82,7 +85,7 @@ grad_clip: null
 class MovedSGD(SGDStep):
     """An optimizer as it comes: what a path leaves out of a shared tensor has a gradient of zero, and is moved."""
 
-    def update(self, state: SearchState, paths: list[EdgeWeights]) -> None:  # type: ignore[override]
+    def update(self, state: SearchState, paths: Sequence[EdgeWeights]) -> None:
         for parameter in state.network.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -153,7 +156,7 @@ def main() -> None:
         tau = {name: value["kendall"]["value"] for name, value in one["correlations"]["all"].items() if name != "cells"}
         print(f"{one['variant']:<14} {one['seconds']:>6.0f} s  tau {' '.join(f'{k} {v:.2f}' for k, v in tau.items())}")
     if options.json:
-        about = {"torch": torch.__version__, "machine": platform.machine(), "cells": CELLS, "truth": str(TRUTH)}
+        about = environment(torch.device("cpu")) | {"cells": CELLS, "truth": str(TRUTH)}
         options.json.write_text(json.dumps(about | {"variants": found}, indent=1) + "\n", encoding="utf-8")
 
 

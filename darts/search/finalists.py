@@ -148,29 +148,21 @@ class Finalists(Phase):
     def exit(self, state: SearchState) -> Genotype:
         if self.position > 1:  # cells that have ended a rung that others have not
             self._observe(self.alive[: self.position])
-        self._choose(state)
+        state.standing = self._choose(state)
         assert self.incumbent is not None
         found = state.space.parse(self.incumbent)
-        state.standing = self._standing(state)
         self._forget()
         return found
 
-    def _choose(self, state: SearchState) -> None:
-        """The best cell by all that was observed, also in a round that has not ended."""
-        if seen := self._seen():
-            mean_A = self._model(state, [_path(state, cell) for cell in seen]).mean_A
-            self.incumbent = list(seen)[int(mean_A.argmin())]
-
-    def _seen(self) -> Counter[str]:
-        """Cells that were trained, and how often."""
-        return Counter(cell for observed in self.rounds for cell in observed)
-
-    def _standing(self, state: SearchState) -> dict[str, Any] | None:
-        """By the model: how much worse each cell is than the best, and the deviation of that difference."""
-        if not (seen := self._seen()):
+    def _choose(self, state: SearchState) -> dict[str, Any] | None:
+        """Takes the best cell by all that was observed, also in a round that has not ended; says by how much each is
+        worse by the model, with the deviation of that difference."""
+        seen = Counter(cell for observed in self.rounds for cell in observed)
+        if not seen:
             return None
         model = self._model(state, [_path(state, cell) for cell in seen])
         best = int(model.mean_A.argmin())
+        self.incumbent = list(seen)[best]
         own_A, with_A = model.covariance_AA.diagonal(), model.covariance_AA[best]
         deviation_A = (own_A + own_A[best] - 2 * with_A).clamp(min=0).sqrt()
         worse_A = model.mean_A - model.mean_A[best]

@@ -183,14 +183,14 @@ class SearchState:
         return loss_sum / items, self.task.per_item * score / items
 
     def _evaluated(self, allowed_EO: Sequence[Sequence[bool]] | None) -> Iterator[EdgeWeights]:
-        """Edge weights of one batch after another."""
+        """Edge weights of one batch after another, without end."""
         allowed = None if allowed_EO is None else tuple(map(tuple, allowed_EO))
         if self.relaxation.trains_architecture:
             weights = self.expected_weights()
-            yield from itertools.repeat((weights if allowed is None else weights.allowed(allowed)).to(self.device))
+            return itertools.repeat((weights if allowed is None else weights.allowed(allowed)).to(self.device))
         generator, params = make_generator(self.seed, "evaluation"), opened(self.params, allowed or self.allowed_EO)
-        while True:
-            yield self.placed(self.relaxation(params, self.progress, generator, "weights")[0])
+        drawn = (self.relaxation(params, self.progress, generator, "weights")[0] for _ in itertools.count())
+        return map(self.placed, drawn)
 
     def mean_train_loss(self) -> float:
         """Of the epoch under way; where no weights were trained in it, of the last one that did."""
