@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from darts.command.words import read
 from darts.run.errors import UserError
@@ -16,10 +18,14 @@ from darts.run.waiting import wait_briefly
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    begun = time.perf_counter()
     wait_briefly()
     try:
         asked = read(list(sys.argv[1:] if words is None else words))
-        return asked if isinstance(asked, int) else asked[0].run(asked[1])
+        if isinstance(asked, int):
+            return asked
+        command, call = asked
+        return command.run(replace(call, begun=begun))
     except UserError as error:
         print(f"darts: {error}", file=sys.stderr)
         return 2

@@ -16,6 +16,7 @@ from darts.blackbox.objectives.base import Objective
 from darts.blackbox.pareto import Front, Member
 from supernet.spaces.base import Genotype, Space
 
+MOST = 100  # evaluations a cell of the space; more than that is a slip of the finger
 ANSWERS = 20  # a run ends after so many answers an evaluation of its budget, when most come from the cache
 
 
@@ -114,8 +115,10 @@ class BlackBox:
         isomorphic_cache: bool = False,
         objective: Objective | None = None,
     ) -> None:
-        if evaluations < 1:
-            raise ValueError(f"evaluations: got {evaluations}; give 1 or more")
+        most = MOST * (space.size or 2**63)
+        if not 1 <= evaluations <= most:
+            known = f" to {most:,}, {MOST} times the {space.size:,} cells there are" if space.size else " or more"
+            raise ValueError(f"evaluations: got {evaluations:,}; give 1{known}")
         self.baseline, self.space, self.evaluator = baseline, space, evaluator
         self.evaluations, self.isomorphic_cache, self.objective = evaluations, isomorphic_cache, objective
 
@@ -131,6 +134,7 @@ class BlackBox:
         answers: Sequence[Answer] = (),
         note: Callable[[Answer], None] | None = None,
         folder: Path | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Run:
         """One run from its start.
 
@@ -139,8 +143,10 @@ class BlackBox:
             answers: of an interrupted run of the same settings, from its first: they are told, not asked again.
             note: called with every new answer, before the method is told.
             folder: where the evaluator may keep what it needs while this run lasts.
+            stopped: whether the run was asked to stop; looked at before every question.
 
         Raises:
+            KeyboardInterrupt: it was.
             ValueError: settings that do not go together, or answers of another run.
         """
         self.start(seed)
@@ -156,6 +162,8 @@ class BlackBox:
         waiting: deque[tuple[Candidate, bool, Callable[[], Outcome]]] = deque()
         asked = told = 0
         while True:
+            if stopped():
+                raise KeyboardInterrupt
             if left > 0 and asked < most and len(waiting) < width and (found := ask()):
                 candidate, free = found[0], False
                 _, genotype, epochs, _, _ = candidate

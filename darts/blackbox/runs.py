@@ -20,7 +20,7 @@ from darts.blackbox.loop import Answer, BlackBox, Run
 from darts.blackbox.pareto import TrueFront
 from darts.blackbox.result import BaselineResult, read_run
 from darts.oracle.base import Column, Table
-from darts.run.devices import choose_device
+from darts.run.devices import check_threads, choose_device, threads_of
 from darts.run.environment import software
 from darts.run.errors import UserError
 from darts.run.files import config_dir, write_text
@@ -90,6 +90,8 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         parts["seeds"] = parse_seeds(settings["seeds"])
     with problems.of("device"):
         parts["device"] = choose_device(str(settings.get("device", "auto")))  # configs of version 0.1 have none
+    with problems.of("engine"):
+        check_threads(settings.get("engine", {}).get("threads"))
     with problems.of():
         oracle = build_one(settings, "oracle", plugins)
         oracle.check()
@@ -139,8 +141,12 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tu
     search, seeds = prepared.search, prepared.seeds
     done = finished_runs(folder)
     try:
-        slow, stop = search.evaluator.slow, StopRequest()
+        slow, stop = search.evaluator.slow, StopRequest("evaluation")
+        threads = settings.get("engine", {}).get("threads")  # configs of version 0.1 have none
         with (
+            threads_of(
+                1 if threads is None and not slow else threads
+            ),  # small steps wait for threads more than they gain
             stop.listening(),
             (folder / RUNS).open("a", encoding="utf-8") as stream,
             progress(len(seeds) == 1 and not slow) as bar,
@@ -204,7 +210,7 @@ def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress, stop: Stop
         UserError: answers of another run in the folder.
     """
     if not search.evaluator.slow:
-        return search.run(seed)
+        return search.run(seed, stopped=lambda: stop.made)
     file = folder / ANSWER_FILE.format(seed)
     known, work = read_answers(file), folder / WORK.format(seed)
     work.mkdir(exist_ok=True)

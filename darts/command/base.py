@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Call:
         words: those that are not key=value.
         own_configs: folder of --config-dir.
         run_dir: overrides the config's; of one job of a sweep.
+        begun: when, by time.perf_counter.
     """
 
     settings: dict[str, Any]
@@ -36,6 +38,7 @@ class Call:
     words: list[str] = field(default_factory=list)
     own_configs: Path | None = None
     run_dir: Path | None = None
+    begun: float = field(default_factory=time.perf_counter)
 
 
 class Command(ABC):
@@ -57,6 +60,10 @@ class Command(ABC):
     """Whether it has a YAML; without one it gets all of its words as they are."""
     place: ClassVar[int] = 100
     """In the list of commands."""
+
+    def completed(self, overrides: list[str]) -> list[str]:
+        """The key=value words, with those that follow from them; called before they are composed."""
+        return overrides
 
     @abstractmethod
     def run(self, call: Call) -> int:

@@ -30,9 +30,11 @@ class BaselineCommand(Command):
         from darts.report.baseline_figures import draw_baseline
         from darts.report.text import print_baseline
         from darts.run.folder import begin, chosen_run_dir, read_config, resuming
+        from darts.run.settings import anchored
 
         settings = call.settings
         if settings["resume"] is None:
+            settings = anchored(settings)
             folder = call.run_dir or chosen_run_dir(settings["run_dir"], self.name)
             prepared = begin(folder, self.name, settings, lambda: prepare(settings), ["figures"])
         else:

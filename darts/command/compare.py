@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from darts.command.base import Call, Command
+from darts.run.errors import UserError
 
 
 class CompareCommand(Command):
@@ -27,7 +28,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
         from darts.blackbox.evaluators.base import column
         from darts.compare.folders import run_folders
         from darts.compare.load import AXES, load
-        from darts.compare.summary import as_csv, choose_axis, matched_ranks, summary
+        from darts.compare.summary import as_csv, choose_axis, matched_ranks, summary, unequal_cost
         from darts.report.compare_figures import draw_compare
         from darts.report.page import page
         from darts.report.text import print_compare
@@ -37,7 +38,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
 
         settings, problems = call.settings, Problems()
         with problems.of():
-            truth = column("truth", settings["truth"])
+            truth = None if settings["truth"] == "auto" else column("truth", settings["truth"])
         with problems.of():
             if settings["axis"] not in ("auto", *AXES):
                 raise ValueError(f"axis: got {settings['axis']!r}; allowed are auto, {', '.join(AXES)}")
@@ -49,18 +50,29 @@ A folder of runs stands for all of them. The same command goes on where a study 
         check_own(folder, self.name, CONFIG_KEYS)
         given = [*call.words, *make_runs(call, folder)]
         loaded = load(run_folders(given), truth, oracle, settings["plugins"])
-        axis, rank = choose_axis(loaded, settings["axis"]), matched_ranks(loaded.methods)
-        rows = summary(loaded.methods, rank, loaded.objective is not None)
+        axis, rank = choose_axis(loaded, settings["axis"]), matched_ranks(loaded)
+        rows, warning = summary(loaded, axis, rank), unequal_cost(loaded.methods, axis)
         make_figures_dir(folder)
         write_config(settings | {"runs": [str(name) for name in given]}, folder)
         write_text(folder / "compare.csv", as_csv(rows))
         figures = draw_compare(loaded, axis, rank, folder / "figures")
-        write_text(folder / "report.html", page(loaded, rows, figures, rank))
-        print_compare(loaded, rows, folder)
+        write_text(folder / "report.html", page(loaded, rows, figures, rank, warning))
+        print_compare(loaded, rows, folder, warning)
         return 0
 
 
 CONFIG_KEYS = ("truth", "axis", "study")
+
+
+def one_folder(name: str) -> str:
+    """The name of a run in a study, once it is sure to name one folder inside that of the study.
+
+    Raises:
+        UserError: it does not.
+    """
+    if name != name.strip() or not name or {*name} & {*"/\\\0"} or name in (".", ".."):
+        raise UserError(f"study: got the name {name!r}; a run of a study is a folder: give letters, digits, - and _")
+    return name
 
 
 def make_runs(call: Call, folder: Path) -> list[str]:
@@ -78,7 +90,7 @@ def make_runs(call: Call, folder: Path) -> list[str]:
     from darts.run.folder import begin, read_config
 
     settings = call.settings
-    runs = {name: folder / "runs" / str(name) for name in settings["study"] or {}}
+    runs = {name: folder / "runs" / one_folder(str(name)) for name in settings["study"] or {}}
     for name, run in runs.items():
         if (run / "result.json").is_file():
             continue

@@ -20,13 +20,11 @@ Prints the cell string alone.
 """
 
     def run(self, call: Call) -> int:
-        import torch
-
         from darts.run.checkpoint import checkpoint_path, load_checkpoint
         from darts.run.folder import read_config, resuming
         from darts.run.parts import Problems, build_part
         from darts.search.result import CONFIG_KEYS, SearchResult
-        from supernet.relaxations.base import opened
+        from darts.search.verdict import recorded_weights
 
         settings, given = call.settings, call.given
         if settings["run"] is None:
@@ -68,9 +66,7 @@ Prints the cell string alone.
                 f"discretizer: {name} trains shared weights alone, so this run's architecture parameters mean nothing; "
                 f"leave discretizer out for the cell that its last phase chose: darts derive run={folder}"
             )
-        params = {name: torch.tensor(value) for name, value in record["alphas"].items()}
         with problems.of("discretizer"):
-            expected = parts["relaxation"].expected(opened(params, record.get("allowed")), record["step"] / planned)
-            print(parts["discretizer"](expected.mean_EO, parts["space"]))
+            print(parts["discretizer"](recorded_weights(record, parts["relaxation"], planned), parts["space"]))
         problems.stop()
         return 0

@@ -28,7 +28,7 @@ Prints Kendall's tau and Spearman's rho with intervals, beside those of depth an
         from darts.compare.rank import as_content, drawn, rank
         from darts.report.rank_figure import draw_rank
         from darts.report.text import print_rank
-        from darts.run.devices import choose_device
+        from darts.run.devices import check_threads, choose_device, threads_of
         from darts.run.files import write_text
         from darts.run.folder import check_own, chosen_run_dir, make_figures_dir, read_config, write_config
         from darts.run.parts import Problems, build_one, build_part
@@ -46,6 +46,8 @@ Prints Kendall's tau and Spearman's rho with intervals, beside those of depth an
                 raise ValueError(f"cells: got {settings['cells']!r}; give 2 or more")
         with problems.of("device"):
             device = choose_device(str(settings["device"]))
+        with problems.of("engine"):
+            check_threads(settings["engine"]["threads"])
         with problems.of():
             parts["oracle"] = build_one(settings, "oracle", plugins)
             parts["oracle"].check()
@@ -72,7 +74,8 @@ Prints Kendall's tau and Spearman's rho with intervals, beside those of depth an
         write_config(settings, folder)
         genotypes = drawn(space, settings["cells"], settings["seed"])
         shown = track(genotypes, "cells", disable=not sys.stderr.isatty(), transient=True)
-        cells = rank(shown, lambda genotype: evaluator.value(genotype, evaluator.fidelities[-1]), space, table, truth)
+        with threads_of(settings["engine"]["threads"]):
+            cells = rank(shown, lambda cell: evaluator.value(cell, evaluator.fidelities[-1]), space, table, truth)
         about = {"run": str(settings["run"]), "signal": evaluator.describe()["signal"]}
         content = as_content(cells, about | {"truth": str(truth), "table": table.name, "seed": settings["seed"]})
         write_text(folder / "rank.json", json.dumps(content, indent=1) + "\n")

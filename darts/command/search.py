@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,12 @@ from darts.run.errors import UserError
 
 if TYPE_CHECKING:
     from darts.search.loop import Search
+    from darts.search.result import SearchResult
+    from supernet.relaxations.base import Relaxation
+    from supernet.spaces.base import Space
 
 RESUMABLE = ("device", "monitor", "budget", "plugins")
+MOVED = ("dataset.root",)  # where the data are now; they have to be the same
 
 
 class SearchCommand(Command):
@@ -29,6 +34,21 @@ class SearchCommand(Command):
   darts search resume=RUN_DIR                             go on where a run stopped
   darts search -m seed=0,1,2 run_dir=RUNS                 a sweep; each job in RUNS/seed=N
 """
+
+    def completed(self, overrides: list[str]) -> list[str]:
+        """Where data have moved, the data set is that of the run."""
+        from darts.command.config import parse_overrides
+        from darts.run.files import config_dir
+        from darts.run.folder import read_config
+        from darts.search.result import CONFIG_KEYS
+
+        given = {override.key_or_group: override for override in parse_overrides(overrides)}
+        if "resume" not in given or "dataset.root" not in given:
+            return overrides
+        stored = read_config(Path(str(given["resume"].value())), self.name, CONFIG_KEYS)["dataset"]
+        files = (config_dir() / "dataset").glob("*.yaml")
+        name = next((file.stem for file in files if str(stored.get("_target_")) in file.read_text("utf-8")), None)
+        return overrides if name is None else [f"dataset={name}", *overrides]
 
     def run(self, call: Call) -> int:
         from darts.run.folder import resuming
@@ -47,7 +67,7 @@ class SearchCommand(Command):
             return INTERRUPTED
         except Unwritable as error:
             raise UserError(f"{error}: {again}") from None
-        return finish(search, result, settings, folder)
+        return finish(search, result, settings, folder, call.begun)
 
 
 Prepared = tuple["Search", dict[str, Any], Path]
@@ -60,9 +80,10 @@ def begin(call: Call) -> Prepared:
         UserError: a mistake to mend.
     """
     from darts.run import folder as run_folder
+    from darts.run.settings import anchored
     from darts.search.build import build_search
 
-    settings = call.settings
+    settings = anchored(call.settings)
     if settings["extend"]:
         raise UserError("extend: it goes with resume=RUN_DIR; a new search takes its budget from budget.*")
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "search")
@@ -71,25 +92,29 @@ def begin(call: Call) -> Prepared:
 
 
 def resume(call: Call) -> Prepared | None:
-    """Go on with a run where its last checkpoint stands; None after printing the result of a finished one.
+    """Go on with a run where its last checkpoint stands; None after reporting a finished one, and
+    completing what a stop between result and report left out.
 
     Raises:
         UserError: an option that a resumed run cannot change, or a folder that holds no run.
     """
-    from darts.report.text import print_search
     from darts.run.checkpoint import checkpoint_path
     from darts.run.environment import differences, environment
     from darts.run.folder import read_config, write_config
+    from darts.run.parts import build_one
+    from darts.run.settings import anchored
     from darts.search.build import build_search
     from darts.search.result import CONFIG_KEYS, SearchResult
 
     settings, given = call.settings, call.given
     folder = Path(settings["resume"])
-    foreign = sorted(key for key in given if key.split(".")[0] not in (*RESUMABLE, "resume", "extend"))
+    foreign = sorted(
+        key for key in given if key.split(".")[0] not in (*RESUMABLE, "resume", "extend") and key not in MOVED
+    )
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: a resumed run keeps its settings; "
-            "beside resume only device, monitor, budget.*, extend and plugins can be given"
+            "beside resume only device, monitor, budget.*, extend, plugins and dataset.root can be given"
         )
     stored = read_config(folder, "search", CONFIG_KEYS)
     budget_given = any(key.startswith("budget") for key in given)
@@ -97,14 +122,20 @@ def resume(call: Call) -> Prepared | None:
     if result_file.is_file() and not (settings["extend"] and budget_given):
         if budget_given:
             raise UserError(f"resume: {folder} is finished; add extend=true to go on with a longer budget")
-        print_search(SearchResult.read(result_file), folder)
+        settings = stored | {"plugins": settings["plugins"]}
+        space, relaxation = (build_one(settings, name, settings["plugins"]) for name in ("space", "relaxation"))
+        complete(SearchResult.read(result_file), space, relaxation, settings, folder)
         return None
     if not checkpoint_path(folder).is_file():
         raise UserError(
             f"resume: {folder} holds no checkpoint ({checkpoint_path(folder)}); "
             "give the folder of a run that got as far as its first checkpoint, or start anew"
         )
-    changed = {key: settings[key] for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
+    changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
+    if "dataset.root" in given:
+        if "root" not in stored["dataset"]:
+            raise UserError(f"dataset.root: the data set of {folder} has no folder; leave it out")
+        stored["dataset"]["root"] = anchored(settings)["dataset"]["root"]
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     search = build_search(now_settings, folder)
     content = search.resume()
@@ -115,27 +146,51 @@ def resume(call: Call) -> Prepared | None:
         write_config(stored | {"budget": settings["budget"]}, folder)
     if result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
         os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
+        for picture in (folder / "figures").glob("*.png"):
+            picture.unlink()
     print(f"resuming at step {search.state.step} of {search.state.planned_steps}", file=sys.stderr)
     return search, now_settings, folder
 
 
-def finish(search: Search, result: Any, settings: dict[str, Any], folder: Path) -> int:
-    """Write the result and its pictures, ask the oracle, report."""
-    from darts.report.search_figures import draw_search
+def finish(search: Search, result: SearchResult, settings: dict[str, Any], folder: Path, begun: float) -> int:
+    """Write the result, and all that comes after it."""
+    result.write(folder / "result.json")
+    state = search.state
+    return complete(result, state.space, state.relaxation, settings, folder, begun)
+
+
+def complete(
+    result: SearchResult,
+    space: Space,
+    relaxation: Relaxation,
+    settings: dict[str, Any],
+    folder: Path,
+    begun: float | None = None,
+) -> int:
+    """Draw what a written result lacks of pictures, ask the oracle if that was not done, report; with the time
+    since `begun`, where the search was made just now.
+
+    Raises:
+        UserError: the table is not there, or not what it should be; the result stands.
+    """
+    from darts.report.search_figures import draw_search, names_of
     from darts.report.text import print_search
     from darts.run.parts import build_one
 
-    space, file = search.state.space, folder / "result.json"
-    result.write(file)
-    draw_search(result, search.state.relaxation, space, folder / "figures")
-    oracle = build_one(settings, "oracle", settings["plugins"])
-    try:
-        table = oracle.load(space)
-    except UserError as error:
-        print_search(result, folder)
-        raise UserError(f"{error}\nThe search itself is complete: {file}") from None
-    if table is not None:
-        result.look_up(table.name, table.rows(space.parse(result.cell)), len(table))
-        result.write(file)
-    print_search(result, folder, oracle.notice())
+    if not all((folder / "figures" / name).is_file() for name in names_of(result)):
+        draw_search(result, relaxation, space, folder / "figures")
+    notice = None
+    if result.oracle is None:
+        oracle = build_one(settings, "oracle", settings["plugins"])
+        try:
+            table = oracle.load(space)
+        except UserError as error:
+            print_search(result, folder)
+            file = folder / "result.json"
+            raise UserError(f"{error}\nThe search itself is complete: {file}") from None
+        if table is not None:
+            result.look_up(table.name, len(table), *table.among_alike(space.parse(result.cell)))
+            result.write(folder / "result.json")
+        notice = oracle.notice()
+    print_search(result, folder, notice, None if begun is None else time.perf_counter() - begun)
     return 0

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from darts.command import config
 from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
-from darts.run.folder import new_run_dir
+from darts.run.folder import new_run_dir, read_config
+from darts.run.settings import anchored, differing, fixed
 
 
 def sweep(command: Command, overrides: list[str], own_configs: Path | None) -> int:
@@ -30,6 +31,8 @@ def sweep(command: Command, overrides: list[str], own_configs: Path | None) -> i
     home = config.primary_file(command.name, folders).parent
     config.explain(command.name, parsed, folders)
     roots = [word for word in overrides if word.startswith("run_dir=")]
+    if roots and not roots[-1].removeprefix("run_dir=").strip("\"'"):
+        raise UserError("run_dir: got an empty name; give a folder, or leave it out for one in outputs/")
     root = roots[-1] if roots else config.quoted(f"run_dir={new_run_dir(command.name)}")
     constant = ["run_dir", *(override.key_or_group for override in parsed if not override.is_sweep_override())]
     excluded = ",".join(f"'{name}'" for name in constant)
@@ -69,11 +72,28 @@ def one_job(command: Command, composed: Any) -> int:
     name = hydra_config.job.override_dirname.replace("/", "_") or str(hydra_config.job.num)
     folder = Path(settings["run_dir"]) / name
     print(f"--- {name}", file=sys.stderr)
+    call = Call(settings, {override.key_or_group for override in parsed}, run_dir=folder)
     try:
-        status = command.run(Call(settings, {override.key_or_group for override in parsed}, run_dir=folder))
+        if (folder / "config.yaml").is_file():
+            call = going_on(command, call, folder)
+        status = command.run(call)
     except UserError as error:  # the other jobs run all the same; the sweep reports the first failure at its end
         print(f"darts: {name}: {error}", file=sys.stderr)
         raise UserError(f"{name} failed, see above") from None
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     return status
+
+
+def going_on(command: Command, call: Call, folder: Path) -> Call:
+    """The call that goes on with a job of an earlier start of the sweep, or reports it again if it is finished.
+
+    Raises:
+        UserError: the folder holds a run of other settings.
+    """
+    stored = read_config(folder, command.name, (), "run_dir")
+    if other := differing(fixed(stored), fixed(anchored(call.settings))):
+        raise UserError(
+            f"run_dir: {folder} holds a run with other settings ({'; '.join(other)}); choose another folder"
+        )
+    return Call(call.settings | {"resume": str(folder)}, {"resume"}, own_configs=call.own_configs)

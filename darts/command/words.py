@@ -77,7 +77,7 @@ def asked(command: Command, words: list[str]) -> tuple[Command, Call] | int:
         raise UserError(
             f"{swept.input_line}: several values need -m (darts {command.name} -m ...); a list is written key=[a,b]"
         )
-    settings = compose_config(command.name, overrides, own_configs)
+    settings = compose_config(command.name, command.completed(overrides), own_configs)
     given = {override.key_or_group for override in parsed}
     return command, Call(settings, given, positional, own_configs)
 

@@ -1,4 +1,4 @@
-"""Runs of searches and of black-box methods, brought into one form and grouped by method."""
+"""Runs of searches and of black-box methods, read and grouped by method."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ from typing import Any
 
 from darts.blackbox.result import CONFIG_KEYS as BASELINE_KEYS
 from darts.blackbox.result import BaselineResult
+from darts.compare.trials import (
+    Measure,
+    Result,
+    Trial,
+    columns_of,
+    of_baseline,
+    of_search,
+    own_measure,
+    table_of,
+)  # fmt: skip
 from darts.oracle.base import Column, Oracle, Table
-from darts.run import moved
 from darts.run.errors import UserError
 from darts.run.folder import read_config
 from darts.run.parts import build_one
+from darts.run.settings import FREE_OPTIONS, flat
 from darts.search.result import CONFIG_KEYS as SEARCH_KEYS
 from darts.search.result import SearchResult
 from darts.tasks.build import CLASSIFICATION
@@ -27,35 +37,11 @@ AXES = {
     "images": "images through the network",
     "seconds": "seconds",
 }
+
 KEYS = {"search": SEARCH_KEYS, "baseline": BASELINE_KEYS}
+USUAL = Column("cifar10", "test", 200)  # what runs are judged by if nothing else is asked for
 # What two runs of one method may differ in.
 OWN = ("seed", "seeds", "run_dir", "resume", "extend", "label", "monitor", "oracle", "device", "plugins")
-
-
-@dataclass
-class Trial:
-    """One run of a method.
-
-    Attributes:
-        folder: where it stands.
-        seed: of the run.
-        cell, truth: what it found, and how accurate that is known to be (%).
-        curve: truth of the incumbent from a place of each axis on: axis to [(place, truth)].
-        spent: by axis, at the end.
-        failed: evaluations that failed.
-        front: known accuracy and price of its front, if it had a second objective.
-        hypervolume: of that, as a share of the table's own front.
-    """
-
-    folder: Path
-    seed: int
-    cell: str
-    truth: float
-    curve: dict[str, list[tuple[float, float]]]
-    spent: dict[str, float]
-    failed: int = 0
-    front: list[tuple[float, float]] = field(default_factory=list)
-    hypervolume: float | None = None
 
 
 @dataclass
@@ -78,10 +64,9 @@ class Method:
         """Of all runs, by seed."""
         return [trial.truth for trial in sorted(self.trials, key=lambda trial: trial.seed)]
 
-    @property
-    def best(self) -> Trial:
-        """The run with the highest truth; of equal ones the one with the lowest seed."""
-        return max(self.trials, key=lambda trial: (trial.truth, -trial.seed))
+    def best(self, measure: Measure) -> Trial:
+        """The run with the best truth; of equal ones the one with the lowest seed."""
+        return max(self.trials, key=lambda trial: (measure.worth(trial.truth), -trial.seed))
 
 
 @dataclass
@@ -90,73 +75,88 @@ class Loaded:
 
     Attributes:
         space: of the cells.
-        truth, table_name: the column that all are judged by, and its table's name.
-        table: that table, if it is at hand.
+        measure: what all are judged by.
+        table: of known accuracies, if it is at hand.
         methods: in order of the folders.
         objective: the second objective, if some runs have one, and all of those the same.
         true_front: the table's own front by it.
     """
 
     space: Space
-    truth: Column
-    table_name: str
+    measure: Measure
     table: Table | None
     methods: list[Method]
     objective: dict[str, Any] | None = None
     true_front: list[tuple[float, float]] | None = None
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Between which every value and every mean lies: of the table, if it is at hand, else of the measure."""
+        if self.table is None or self.measure.column is None:
+            low, high = self.measure.limits
+            return -math.inf if low is None else low, math.inf if high is None else high
+        values = self.table.columns[self.measure.column]
+        return float(values.min()), float(values.max())
 
-def load(folders: Sequence[Path], truth: Column, oracle: Oracle, plugins: Sequence[str] = ()) -> Loaded:
+
+def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins: Sequence[str] = ()) -> Loaded:
     """Read all results.
 
     Args:
         folders: of finished runs.
-        truth: the column to judge by; runs that were looked up in another one are refused.
-        oracle: a table for cells on the way of a search, if it has the one of these runs.
+        truth: the column to judge by; None for one that all runs know, or, if none knows any, their own numbers.
+        oracle: a table for cells on the way of a search, and for cells that were never looked up.
         plugins: packages with parts that these runs use.
 
     Raises:
-        UserError: broken results, other spaces, tables or truths, or runs whose cells were never looked up.
+        UserError: broken results, other spaces or tables, or runs that no common measure can judge.
     """
+    read: list[tuple[Path, Result, dict[str, Any]]] = []
     spaces: dict[Space, list[Path]] = {}
-    tables: dict[str, list[Path]] = {}
-    table: Table | None = None
-    methods: list[Method] = []
-    objectives: dict[str, BaselineResult] = {}
     for folder in folders:
         kind, result = read_result(folder)
         stored = {"task": CLASSIFICATION} | read_config(folder, kind, KEYS[kind], "run")
-        space = build_one(stored, "space", plugins)
-        if not spaces:
-            table = oracle.load(space)
+        spaces.setdefault(build_one(stored, "space", plugins), []).append(folder)
+        read.append((folder, result, stored))
+    _one_alone("spaces", {str(space.describe()): places for space, places in spaces.items()})
+    (space,) = spaces
+    table = oracle.load(space)
+    tables: dict[str, list[Path]] = {}
+    for folder, result, _ in read:
+        if (name := table_of(result)) is not None:
+            tables.setdefault(name, []).append(folder)
+    _one_alone("tables of known accuracies", tables)
+    if table is not None and tables and table.name not in tables:
+        table = None  # of other values than these runs
+    measure = _measure(read, truth, table)
+    methods: list[Method] = []
+    objectives: dict[str, BaselineResult] = {}
+    for folder, result, stored in read:
         if isinstance(result, BaselineResult):
+            if measure.column is not None and result.truth != measure.name and table is not None:
+                result.look_up(table, measure.column)
+                for run in result.runs:
+                    run.hypervolume = None  # of a front by another accuracy
             objectives.setdefault(json.dumps(result.objective), result)
-            name, label, trials, notes = _of_baseline(result, folder, truth)
+            label, trials, notes = of_baseline(result, folder, measure)
         else:
-            own = table if table is not None and table.space == space else None
-            name, label, trials, notes = _of_search(result, folder, stored, truth, own)
-        spaces.setdefault(space, []).append(folder)
-        tables.setdefault(name, []).append(folder)
-        settings = {key: value for key, value in flat(stored).items() if key.split(".")[0] not in OWN}
+            label, trials, notes = of_search(result, folder, stored, measure, table)
+        settings = {
+            key: value
+            for key, value in flat(stored).items()
+            if key.split(".")[0] not in OWN and key not in FREE_OPTIONS
+        }
         same = next((m for m in methods if m.label == label and m.settings == settings), None)
         if same is None:
             methods.append(same := Method(label, settings))
         same.trials += trials
         same.notes += [note for note in notes if note not in same.notes]
-    for what, found in (("spaces", spaces), ("tables of known accuracies", tables)):
-        if len(found) > 1:
-            names = (value if isinstance(value, str) else value.describe() for value in found)
-            listed = "; ".join(f"{name}: {places[0]}" for name, places in zip(names, found.values(), strict=True))
-            raise UserError(f"these runs are of different {what} and cannot be compared ({listed}); compare each apart")
     for method in methods:
         seeds = [trial.seed for trial in method.trials]
         if twice := {seed for seed in seeds if seeds.count(seed) > 1}:
             raise UserError(f"{method.label}: seed {min(twice)} is there twice; leave out one of the folders")
     _tell_apart(methods)
-    (space,), (name,) = spaces, tables
-    if table is not None and table.name != name:
-        table = None  # of other values than these runs
-    loaded = Loaded(space, truth, name, table, methods)
+    loaded = Loaded(space, measure, table, methods)
     priced = [result for result in objectives.values() if result.objective is not None]
     if len(priced) == 1:
         loaded.objective, loaded.true_front = priced[0].objective, priced[0].true_front
@@ -165,6 +165,50 @@ def load(folders: Sequence[Path], truth: Column, oracle: Oracle, plugins: Sequen
             if target := method.settings.get("objective._target_"):
                 method.notes.append(f"it had a second objective, {target.rsplit('.', 1)[-1].lower()}")
     return loaded
+
+
+def _one_alone(what: str, found: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse runs of several spaces or tables.
+
+    Raises:
+        UserError: they are.
+    """
+    if len(found) > 1:
+        listed = "; ".join(f"{name}: {places[0]}" for name, places in found.items())
+        raise UserError(f"these runs are of different {what} and cannot be compared ({listed}); compare each apart")
+
+
+def _measure(read: Sequence[tuple[Path, Result, dict[str, Any]]], truth: Column | None, table: Table | None) -> Measure:
+    """What all of them can be judged by.
+
+    Raises:
+        UserError: nothing.
+    """
+    known = {folder: columns_of(result, table) for folder, result, _ in read}
+    shared = set.intersection(*known.values())
+    if truth is None and shared:
+        truth = min(shared, key=lambda column: (column != USUAL, column.split != "test", str(column)))
+    if truth is not None:
+        names = [name for _, result, _ in read if (name := table_of(result)) is not None]
+        if table is not None:
+            names.append(table.name)
+        return Measure(str(truth), column=truth, table=names[0] if names else None)
+    if any(known.values()):
+        listed = "; ".join(f"{folder}: {', '.join(sorted(map(str, of))) or 'none'}" for folder, of in known.items())
+        raise UserError(
+            f"truth: these runs know no accuracy in common ({listed}); give the table that knows all of their cells, "
+            "oracle.path=TABLE, or compare fewer"
+        )
+    own: dict[Measure, Path] = {}
+    for folder, result, _ in read:
+        own.setdefault(own_measure(result), folder)
+    if len(own) > 1:
+        listed = "; ".join(f"{measure.name}: {folder}" for measure, folder in own.items())
+        raise UserError(
+            f"truth: no table knows the cells of these runs, and their own numbers are different ones ({listed}); "
+            "give a table, oracle.path=TABLE, or compare each kind apart"
+        )
+    return next(iter(own))
 
 
 def read_result(folder: Path) -> tuple[str, SearchResult | BaselineResult]:
@@ -183,77 +227,9 @@ def read_result(folder: Path) -> tuple[str, SearchResult | BaselineResult]:
     return kind, (BaselineResult if kind == "baseline" else SearchResult).read(file)
 
 
-def _of_baseline(result: BaselineResult, folder: Path, truth: Column) -> tuple[str, str, list[Trial], list[str]]:
-    if result.truth != str(truth) or result.table is None:
-        raise UserError(
-            f"{folder}: its truth is {result.truth}, not {truth}; give truth={result.truth} if all runs have it, "
-            f"or run it again with evaluator.truth={truth}"
-        )
-    trials = []
-    for run in result.runs:
-        if not run.trajectory:
-            raise UserError(f"{folder}: seed {run.seed} found nothing, all of its evaluations failed; leave it out")
-        points = run.trajectory
-        assert all(point.truth is not None for point in points)
-        spent = {"cost": run.cost, "evaluations": float(run.evaluations), "images": float(run.images)}
-        truths = [float(point.truth or 0) for point in points]
-        places = {axis: [float(getattr(point, axis)) for point in points] for axis in spent}
-        if run.seconds:
-            *places["seconds"], spent["seconds"] = run.seconds
-        curve = {axis: list(zip(at, truths, strict=True)) for axis, at in places.items()}
-        front = [(float(member.truth or 0), member.price) for member in run.front]
-        trials.append(
-            Trial(folder, run.seed, points[-1].cell, truths[-1], curve, spent, run.failed, front, run.hypervolume)
-        )
-    notes = []
-    if result.evaluator["signal"] == result.truth:
-        notes.append("its signal is the truth: it saw what it is judged by")
-    if result.isomorphic_cache:
-        notes.append("isomorphic cells were answered from a cache, free of charge")
-    return result.table, result.label, trials, notes
-
-
-def _of_search(
-    result: SearchResult, folder: Path, stored: Mapping[str, Any], truth: Column, table: Table | None
-) -> tuple[str, str, list[Trial], list[str]]:
-    known = result.oracle or {"rows": [], "table": None}
-    key = (truth.dataset, truth.split, truth.epochs)
-    value = next((r["value"] for r in known["rows"] if (r["dataset"], r["split"], r["epochs"]) == key), None)
-    if value is None:
-        held = ", ".join(str(Column(row["dataset"], row["split"], row["epochs"])) for row in known["rows"])
-        raise UserError(
-            f"{folder}: the known accuracy {truth} of its cell was not looked up (it has {held or 'none'}); "
-            "search with oracle.path=TABLE, or give another truth=DATASET/SPLIT/EPOCHS"
-        )
-    curve: list[tuple[float, float]] = []
-    if table is not None and table.name == known["table"]:
-        for record in result.history:
-            genotype = table.space.parse(record["cell"])
-            curve.append((record["step"] / result.steps, table.value(genotype, *key)))
-    else:
-        curve = [(1.0, value)]
-    spent = {"images": float(result.images), "seconds": result.seconds["total"]}
-    curves = {axis: [(share * total, known_truth) for share, known_truth in curve] for axis, total in spent.items()}
-    trial = Trial(folder, result.seed, result.cell, value, curves, spent)
-    parts = [str(stored[part]["_target_"]).rsplit(".", 1)[-1] for part in ("relaxation", "arch_step")]
-    label = ", ".join([*parts, *(stored.get("regularizer") or {})])
-    return str(known["table"]), label, [trial], []
-
-
 def is_unknown(value: Any) -> bool:
     """None or not a number."""
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, with dotted keys and the class names of today."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = moved.now(value) if key == "_target_" else value
-    return found
 
 
 def _tell_apart(methods: Sequence[Method]) -> None:

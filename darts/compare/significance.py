@@ -16,11 +16,26 @@ FEW = 10  # runs, below which Student's t takes the place of the bootstrap
 RESAMPLES = 10_000
 
 
-def mean_interval(values_R: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+NO_LIMITS = -np.inf, np.inf
+
+
+def mean_interval(
+    values_R: Sequence[float], level: float = 0.95, limits: tuple[float, float] = NO_LIMITS
+) -> tuple[float, float]:
     """Confidence interval of the mean: quantiles of bootstrap means, taken further out as Student's t asks for so few
     values (Hesterberg 2015, The American Statistician 69:371, "expanded percentile interval"); with fewer than ten
     values Student's t itself, nan with fewer than two. It repeats bit for bit.
+
+    Args:
+        values_R: of the runs.
+        level: how often it holds the mean.
+        limits: between which every value lies, so that the mean does too: what is beyond is cut off.
     """
+    low, high = np.clip(_unlimited(values_R, level), *limits)
+    return float(low), float(high)
+
+
+def _unlimited(values_R: Sequence[float], level: float) -> tuple[float, float]:
     values = np.asarray(values_R, dtype=float)
     count = len(values)
     if count < 2:
@@ -42,6 +57,16 @@ def superiority(values: Sequence[float], others: Sequence[float]) -> tuple[float
     """
     statistic, p = stats.mannwhitneyu(values, others, alternative="greater")
     return float(statistic / (len(values) * len(others))), float(p)
+
+
+def holm(p_M: Sequence[float]) -> list[float]:
+    """p-values of several tests, so that one of them that is below 5% is wrong in 5% of such families at most (Holm
+    1979, Scandinavian Journal of Statistics 6:65)."""
+    corrected, largest = [0.0] * len(p_M), 0.0
+    for place, number in enumerate(sorted(range(len(p_M)), key=p_M.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_M) - place) * p_M[number]))
+        corrected[number] = largest
+    return corrected
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from darts.compare.load import AXES, Loaded, Method, is_unknown
-from darts.compare.significance import Ranks, mean_interval, ranks, superiority
+from darts.compare.significance import Ranks, holm, mean_interval, ranks, superiority
 from darts.run.errors import UserError
+from supernet.spaces.base import Space
 
 RANDOM = "darts.blackbox.methods.random_search.RandomSearch"  # the yardstick
+UNEQUAL = 1.2  # by what factor the most of what methods spent may exceed the least, to be called equal
 
 
 def choose_axis(loaded: Loaded, wanted: str) -> str:
@@ -34,12 +36,13 @@ def choose_axis(loaded: Loaded, wanted: str) -> str:
     return shared[0] if wanted == "auto" else wanted
 
 
-def matched_ranks(methods: Sequence[Method]) -> Ranks | None:
+def matched_ranks(loaded: Loaded) -> Ranks | None:
     """Ranks over as many runs as every method has, matched in order of their seeds; None for one method."""
-    if len(methods) < 2:
+    if len(loaded.methods) < 2:
         return None
-    count = min(len(method.trials) for method in methods)
-    return ranks(np.array([method.truths[:count] for method in methods]).T)
+    count = min(len(method.trials) for method in loaded.methods)
+    worth = loaded.measure.worth
+    return ranks(np.array([[worth(truth) for truth in method.truths[:count]] for method in loaded.methods]).T)
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
@@ -60,24 +63,64 @@ def random_search_beside(method: Method, methods: Sequence[Method]) -> Method | 
     return None if method in found else min(found, key=differing, default=None)
 
 
-def summary(methods: Sequence[Method], rank: Ranks | None, same: bool = False) -> list[dict[str, Any]]:
+def at_equal_cost(method: Method, other: Method, axis: str) -> tuple[float, list[float], list[float]] | None:
+    """What two methods had found when both had spent as much as the shortest of their runs in the end, and how much
+    that was; None if one of their runs had nothing then."""
+    trials = [*method.trials, *other.trials]
+    place = min(trial.spent[axis] for trial in trials)
+    found = [trial.truth_at(axis, place) for trial in trials]
+    if any(truth is None for truth in found):
+        return None
+    truths = [float(truth or 0) for truth in found]
+    return place, truths[: len(method.trials)], truths[len(method.trials) :]
+
+
+def unequal_cost(methods: Sequence[Method], axis: str) -> str:
+    """What a reader must know where methods spent different amounts in the mean; empty if they did not."""
+    spent = {method.label: float(np.mean([trial.spent[axis] for trial in method.trials])) for method in methods}
+    least, most = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
+    if spent[most] <= UNEQUAL * spent[least]:
+        return ""
+    return (
+        f"costs differ: {spent[least]:,.4g} ({least}) to {spent[most]:,.4g} ({most}), {AXES[axis]}; means and ranks "
+        "are of what each found at its own end, only the comparison with random search is at equal cost"
+    )
+
+
+def agreement(method: Method, space: Space) -> float | None:
+    """Share of runs that chose the same on an edge, the mean over edges: 1 if all found one cell; None for one run or a
+    space whose genotypes are no rows of as many decisions."""
+    if len(method.trials) < 2 or "decided" not in space.abilities:
+        return None
+    rows = [space.decisions(space.parse(trial.cell)) for trial in method.trials]
+    if len({len(row) for row in rows}) > 1:
+        return None
+    chosen = list(zip(*rows, strict=True))
+    return float(np.mean([max(map(of_edge.count, of_edge)) / len(of_edge) for of_edge in chosen]))
+
+
+def summary(loaded: Loaded, axis: str, rank: Ranks | None) -> list[dict[str, Any]]:
     """A row a method, the best first.
 
     Args:
-        methods, rank: what to sum up.
-        same: whether there is one second objective, so that hypervolumes can be compared.
+        loaded: the methods.
+        axis: of cost; at equal cost of it methods are compared with random search.
+        rank: of `matched_ranks`.
     """
-    rows = []
+    methods, measure = loaded.methods, loaded.measure
+    rows: list[dict[str, Any]] = []
     for place, method in enumerate(methods):
-        truths = method.truths
-        low, high = mean_interval(truths)
-        better = p = None
-        if (yardstick := random_search_beside(method, methods)) is not None:
-            better, p = superiority(truths, yardstick.truths)
+        truths, best = method.truths, method.best(measure)
+        low, high = mean_interval(truths, limits=loaded.limits)
+        better = p = at = None
+        yardstick = random_search_beside(method, methods)
+        if yardstick is not None and (found := at_equal_cost(method, yardstick, axis)) is not None:
+            at, own, others = found
+            better, p = superiority(list(map(measure.worth, own)), list(map(measure.worth, others)))
         spent = {
-            axis: float(np.mean([trial.spent[axis] for trial in method.trials]))
-            for axis in AXES
-            if all(axis in trial.spent for trial in method.trials)
+            name: float(np.mean([trial.spent[name] for trial in method.trials]))
+            for name in AXES
+            if all(name in trial.spent for trial in method.trials)
         }
         rows.append(
             {
@@ -90,17 +133,24 @@ def summary(methods: Sequence[Method], rank: Ranks | None, same: bool = False) -
                 "cost": spent.get("cost"),
                 "p_better_than_random": better,
                 "p_value": p,
+                "p_holm": None,
+                "compared_at": at,
                 "truth_std": float(np.std(truths, ddof=1)) if len(truths) > 1 else None,
-                "truth_best": method.best.truth,
+                "truth_best": best.truth,
                 "images": spent.get("images"),
                 "seconds": spent.get("seconds"),
-                "hypervolume": mean_of([trial.hypervolume for trial in method.trials]) if same else None,
+                "agreement": agreement(method, loaded.space),
+                "hypervolume": None if loaded.objective is None else mean_of([t.hypervolume for t in method.trials]),
                 "failed": sum(trial.failed for trial in method.trials),
-                "best_cell": method.best.cell,
+                "best_cell": best.cell,
+                "measure": measure.name,
                 "notes": "; ".join(method.notes),
             }
         )
-    return sorted(rows, key=lambda row: (-row["truth_mean"], row["method"]))
+    tested = [(row, p) for row in rows if (p := row["p_value"]) is not None]
+    for (row, _), corrected in zip(tested, holm([p for _, p in tested]), strict=True):
+        row["p_holm"] = corrected
+    return sorted(rows, key=lambda row: (-measure.worth(row["truth_mean"]), row["method"]))
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

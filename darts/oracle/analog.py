@@ -11,7 +11,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from darts.oracle.base import BENCHMARK, Column, Oracle, Table, arranged
+from darts.oracle.base import BENCHMARK, Column, Oracle, Table, arranged, checked_percent
 from darts.run.errors import UserError
 from supernet.genotype import Genotype, edges_of
 from supernet.spaces.base import Space
@@ -66,9 +66,10 @@ class AnalogOracle(Oracle):
                 str(Genotype(tuple(OPERATIONS[codes[position[edge]]] for edge in edges_of(4)))) for codes in records
             ]
             values = arranged(cells, {"test": (float(record.baseline_accuracy) for record in records.values())})
+            columns = checked_percent({Column("cifar10", "test", None): values["test"]})
         except (pickle.UnpicklingError, EOFError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"oracle: {self.path} is no data file of analog-nasbench: {error}; {HINT}") from None
-        return Table(NAME, {Column("cifar10", "test", None): values["test"]})
+        return Table(NAME, columns)
 
 
 def find_data() -> Path | None:

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
 from supernet.spaces.cells import CellSpace
 
 DATASETS = ("cifar10", "cifar100", "imagenet16-120")
 SPLITS = ("valid", "test")
+ALIKE = 100  # cells of about the same cost, that one is compared with
 
 
 @dataclass(frozen=True, order=True)
@@ -92,6 +94,7 @@ class Table:
             raise ValueError(f"table {name}: the benchmark's numbers must be {self.space.size}")
         self.name, self.columns = name, dict(columns)
         self._benchmark_index = benchmark_index
+        self._flops: NDArray[np.float64] | None = None
         self._sorted: dict[Column, NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
@@ -142,6 +145,27 @@ class Table:
         position = self._position(genotype)
         return None if self._benchmark_index is None else int(self._benchmark_index[position])
 
+    def among_alike(self, genotype: Genotype) -> tuple[int, list[dict[str, str | int | float | None]]]:
+        """Cells about as dear, and the rows of a cell with how many of these have a lower accuracy, `better_than`.
+
+        They are the `ALIKE` others nearest in multiply-adds, and all as near as the last of these.
+        """
+        if self._flops is None:
+            size = NetworkSize()
+            self._flops = np.array([self.space.cost(cell, size).flops for cell in self.space], dtype=np.float64)
+        own = self._position(genotype)
+        away = np.abs(self._flops - self._flops[own])
+        away[own] = np.inf
+        near = away <= np.sort(away)[min(ALIKE, len(away) - 1) - 1]
+        rows = self.rows(genotype)
+        for column, row in zip(self._in_order(), rows, strict=True):
+            values = self.columns[column]
+            row["better_than"] = int((values[near] < values[own]).sum())
+        return int(near.sum()), rows
+
+    def _in_order(self) -> list[Column]:
+        return sorted(self.columns, key=lambda column: (column.dataset, column.split, column.epochs or 0))
+
     def rows(self, genotype: Genotype) -> list[dict[str, str | int | float | None]]:
         """Every column's answer for a cell: dataset, split, epochs, value, rank."""
         return [
@@ -152,7 +176,7 @@ class Table:
                 "value": self.value(genotype, column.dataset, column.split, column.epochs),
                 "rank": self.rank(genotype, column.dataset, column.split, column.epochs),
             }
-            for column in sorted(self.columns, key=lambda c: (c.dataset, c.split, c.epochs or 0))
+            for column in self._in_order()
         ]
 
 
@@ -178,6 +202,20 @@ class Oracle(ABC):
     def notice(self) -> str | None:
         """One line for a user who gets no table: how to get one."""
         return None
+
+
+def checked_percent(columns: Mapping[Column, NDArray[np.float64]]) -> Mapping[Column, NDArray[np.float64]]:
+    """The columns of a file, once they are sure to be percentages.
+
+    Raises:
+        ValueError: a value below 0 or above 100, or none above 1, as fractions have it.
+    """
+    for column, values in columns.items():
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 100:
+            raise ValueError(f"column {column} holds {values.min():g} to {values.max():g}; accuracies are percentages")
+        if values.max() <= 1:
+            raise ValueError(f"column {column} holds nothing above {values.max():g}; give percentages, not fractions")
+    return columns
 
 
 def arranged(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darts.oracle.base import DATASETS, SPLITS, Column, Oracle, Table, arranged
+from darts.oracle.base import DATASETS, SPLITS, Column, Oracle, Table, arranged, checked_percent
 from darts.run.errors import UserError
 from supernet.spaces.base import Space
 
@@ -73,5 +73,8 @@ def read_table(path: Path, name: str, space: Space, modified: int, size: int) ->
     numbers = {name: map(float, by_name[name]) for name in wanted}
     values = arranged(by_name["cell"], numbers, space)
     index = values.pop("index", None)
-    columns = {accuracies[name]: array for name, array in values.items()}
+    for key in (key for key in header if key.startswith("params")):  # not used; but a table that is right has numbers
+        if not all(re.fullmatch(r"\d+(\.\d+)?([eE]\+?\d+)?", text.strip()) for text in by_name[key]):
+            raise ValueError(f"column {key} holds something else than numbers of parameters")
+    columns = checked_percent({accuracies[name]: array for name, array in values.items()})
     return Table(name, columns, None if index is None else index.astype(np.int64), space)

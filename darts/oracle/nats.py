@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from darts.oracle.base import BENCHMARK, Column, Oracle, Table
+from darts.oracle.base import BENCHMARK, Column, Oracle, Table, checked_percent
 from darts.run.errors import UserError
 from darts.run.files import replacing
 from supernet.spaces.base import Space
@@ -47,7 +47,7 @@ class NatsOracle(Oracle):
                 for text, values in zip(content["columns"].tolist(), content["values"], strict=True):
                     dataset, split, epochs = text.split("/")
                     columns[Column(dataset, split, int(epochs))] = values.astype(np.float64)
-                return Table(str(content["name"]), columns, content["index"].astype(np.int64))
+                return Table(str(content["name"]), checked_percent(columns), content["index"].astype(np.int64))
         except (
             ValueError,
             KeyError,

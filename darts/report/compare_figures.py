@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from darts.compare.curves import anytime
 from darts.compare.load import AXES, Loaded, Method
 from darts.compare.significance import Ranks, alike
+from darts.compare.trials import Measure
 from darts.report.cell import draw_cell
 from darts.report.palette import BLUE, INK, PAPER, RED, SKY, of_method, page_style
 from darts.run.files import write_text
@@ -24,15 +25,15 @@ def draw_compare(loaded: Loaded, axis: str, rank: Ranks | None, folder: Path) ->
     """Write anytime.svg, boxes.svg, and as they apply front.svg, differences.svg and space.svg; returns name to SVG."""
     from matplotlib.figure import Figure
 
-    methods, truth, table = loaded.methods, str(loaded.truth), loaded.table
+    methods, measure, table = loaded.methods, loaded.measure, loaded.table
     with page_style():
-        figures: dict[str, Figure] = {"anytime": _anytime(methods, axis, truth), "boxes": _boxes(methods, truth)}
+        figures: dict[str, Figure] = {"anytime": _anytime(loaded, axis), "boxes": _boxes(methods, measure)}
         if loaded.objective is not None:
             figures["front"] = _front(loaded)
         if rank is not None:
             figures["differences"] = _differences(methods, rank)
-        if table is not None and loaded.truth in table.columns:
-            figures["space"] = _space(methods, table.columns[loaded.truth], truth)
+        if table is not None and measure.column in table.columns:
+            figures["space"] = _space(methods, table.columns[measure.column], measure)
         pictures = {name: as_svg(figure, name) for name, figure in figures.items()}
     for name, text in pictures.items():
         write_text(folder / f"{name}.svg", text)
@@ -57,9 +58,10 @@ def cell_svg(cell: str, space: Space, name: str) -> str:
         return as_svg(figure, name)
 
 
-def _anytime(methods: Sequence[Method], axis: str, truth: str) -> Any:
+def _anytime(loaded: Loaded, axis: str) -> Any:
     from matplotlib.figure import Figure
 
+    methods, (lowest, highest) = loaded.methods, loaded.limits
     figure = Figure(figsize=(7.5, 4.4 + 0.09 * len(methods)), layout="constrained")
     axes = figure.subplots()
     shade = 0.15 if len(methods) < 7 else 0.05
@@ -71,16 +73,15 @@ def _anytime(methods: Sequence[Method], axis: str, truth: str) -> Any:
         axes.step(at_K, mean_K, where="post", label=method.label, linewidth=1.6, **of_method(place))
         if reach_K is not None:
             colour = of_method(place)["color"]
-            axes.fill_between(
-                at_K, mean_K - reach_K, mean_K + reach_K, step="post", color=colour, alpha=shade, linewidth=0
-            )
+            low_K, high_K = (np.clip(mean_K + side * reach_K, lowest, highest) for side in (-1, 1))
+            axes.fill_between(at_K, low_K, high_K, step="post", color=colour, alpha=shade, linewidth=0)
         late = mean_K[len(mean_K) // 3 :]
         lows.append(late.min())
         highs.append(late.max())
     if lows:
         room = 0.05 * (max(highs) - min(lows)) + 0.05
         axes.set_ylim(min(lows) - room, max(highs) + room)
-    axes.set(xscale="log", xlabel=AXES[axis], ylabel=f"known accuracy of the incumbent, {truth} (%)")
+    axes.set(xscale="log", xlabel=AXES[axis], ylabel=loaded.measure.label("the incumbent"))
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
@@ -117,16 +118,16 @@ def _front(loaded: Loaded) -> Any:
     room = 0.1 * (high - low) + 0.05
     axes.set_ylim(low - room, high + room)
     name, unit = loaded.objective["name"], loaded.objective["unit"]
-    axes.set(xlabel=f"{name} ({unit}; {loaded.objective['network']})", ylabel=f"known accuracy, {loaded.truth} (%)")
+    axes.set(xlabel=f"{name} ({unit}; {loaded.objective['network']})", ylabel=loaded.measure.label("the front"))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="lower right", fontsize=8)
     return figure
 
 
-def _boxes(methods: Sequence[Method], truth: str) -> Any:
+def _boxes(methods: Sequence[Method], measure: Measure) -> Any:
     from matplotlib.figure import Figure
 
-    ordered = sorted(methods, key=lambda method: float(np.mean(method.truths)))
+    ordered = sorted(methods, key=lambda method: measure.worth(float(np.mean(method.truths))))
     figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(methods)), layout="constrained")
     axes = figure.subplots()
     line = {"color": INK}
@@ -139,12 +140,12 @@ def _boxes(methods: Sequence[Method], truth: str) -> Any:
         heights = place + 0.18 * np.sin(np.arange(count) * 2.4)  # spread out, the same in every drawing
         axes.plot(method.truths, heights, "o", markersize=2.5, alpha=max(0.1, min(0.7, 20 / count)), color=BLUE)
     axes.set_yticks(range(1, len(ordered) + 1), [method.label for method in ordered])
-    axes.set_xlabel(f"known accuracy of what was found, {truth} (%)")
+    axes.set_xlabel(measure.label("what was found"))
     axes.grid(axis="x", alpha=0.25)
     return figure
 
 
-def _space(methods: Sequence[Method], values: NDArray[np.float64], truth: str) -> Any:
+def _space(methods: Sequence[Method], values: NDArray[np.float64], measure: Measure) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 2.6 + 0.22 * len(methods)), layout="constrained")
@@ -162,7 +163,7 @@ def _space(methods: Sequence[Method], values: NDArray[np.float64], truth: str) -
         )  # fmt: skip
     bottom.set_yticks(range(len(methods)), [method.label for method in methods])
     bottom.set_ylim(len(methods) - 0.4, -0.6)
-    bottom.set_xlabel(f"known accuracy, {truth} (%)")
+    bottom.set_xlabel(measure.label("cells"))
     bottom.grid(axis="x", alpha=0.25)
     return figure
 

@@ -17,13 +17,23 @@ FOLDER = Path(__file__).parent
 COLUMNS = {  # of compare.csv: heading, format, explanation
     "method": ("method", "{}", "name of the method"),
     "runs": ("runs", "{}", "number of runs"),
-    "truth_mean": ("accuracy", "{:.3f}", "mean known accuracy of what the runs found (%)"),
+    "truth_mean": ("accuracy", "{:.3f}", "mean of what the runs found, by what all are judged by"),
     "truth_low": ("from", "{:.3f}", "lower end of the mean's 95% interval"),
     "truth_high": ("to", "{:.3f}", "upper end of the mean's 95% interval"),
     "truth_std": ("deviation", "{:.3f}", "standard deviation over runs"),
     "rank": ("rank", "{:.2f}", "average rank over matched runs; 1 is the best"),
-    "p_better_than_random": ("beats random", "{:.2f}", "probability that a run beats one of random search, ties half"),
-    "p_value": ("p", "{:.2g}", "one-sided p of Mann and Whitney's test that it beats random search"),
+    "p_better_than_random": (
+        "beats random",
+        "{:.2f}",
+        "probability that a run beats one of random search at equal cost, ties half",
+    ),
+    "p_holm": (
+        "p",
+        "{:.2g}",
+        "one-sided p of Mann and Whitney's test that it beats random search, at equal cost, "
+        "corrected by Holm for the number of methods that are tested",
+    ),
+    "agreement": ("agreement", "{:.2f}", "share of runs that chose the same on an edge, mean over edges"),
     "cost": ("cost", "{:,.4g}", "full trainings a run"),
     "images": ("images", "{:,.3g}", "images passed forward a run"),
     "seconds": ("seconds", "{:,.4g}", "working time a run"),
@@ -33,8 +43,8 @@ COLUMNS = {  # of compare.csv: heading, format, explanation
 CAPTIONS = {
     "anytime": (
         "Over cost",
-        "Mean known accuracy of the incumbent over the cost spent so far, with its 95% interval (Student's t). "
-        "Incumbents are chosen by what a method sees, not by known accuracy, so curves may fall.",
+        "Mean over runs of the incumbent over the cost spent so far, with its 95% interval (Student's t). "
+        "Incumbents are chosen by what a method sees, not by what it is judged by, so curves may fall.",
     ),
     "boxes": (
         "What the runs found",
@@ -56,8 +66,14 @@ CAPTIONS = {
 }
 
 
-def page(loaded: Loaded, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, str], rank: Ranks | None) -> str:
-    """The page as HTML."""
+def page(
+    loaded: Loaded,
+    rows: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, str],
+    rank: Ranks | None,
+    warning: str = "",
+) -> str:
+    """The page as HTML; `warning` is about all methods."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -69,7 +85,8 @@ def page(loaded: Loaded, rows: Sequence[Mapping[str, Any]], figures: Mapping[str
     }
     return templates.get_template("page.html").render(
         title=f"{len(rows)} methods compared" if len(rows) > 1 else rows[0]["method"],
-        loaded=loaded,
+        measure=loaded.measure,
+        warning=warning,
         rows=rows,
         columns=columns,
         captions={name: caption for name, caption in CAPTIONS.items() if name in figures},

@@ -5,11 +5,12 @@ Shape suffixes: K epochs, E edges, O operations.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darts.report.cell import draw_cell
-from darts.report.palette import BLUE, ORANGE, of_operation, plain_style
+from darts.report.palette import BLUE, GREY, ORANGE, of_operation, plain_style
 from darts.run.files import replacing
 from darts.search.result import SearchResult
 
@@ -18,64 +19,82 @@ if TYPE_CHECKING:
     from supernet.spaces.base import Space
 
 
+def names_of(result: SearchResult) -> list[str]:
+    """The pictures that `draw_search` writes."""
+    return ["alphas.png", "progress.png", "cell.png", *(["standing.png"] if result.standing is not None else [])]
+
+
 def draw_search(result: SearchResult, relaxation: Relaxation, space: Space, folder: Path) -> list[Path]:
     """Write alphas.png, progress.png and cell.png, and standing.png if cells were judged; returns their paths."""
     with plain_style():
         cell = draw_cell(space.parse(result.cell), space)
         cell.suptitle(result.cell, fontsize=8)
-        figures = {
-            "alphas.png": _alphas(result, relaxation, space),
-            "progress.png": _progress(result),
-            "cell.png": cell,
-        }
+        figures = [_alphas(result, relaxation, space), _progress(result), cell]
         if result.standing is not None:
-            figures["standing.png"] = _standing(result.standing)
+            figures.append(_standing(result.standing))
         folder.mkdir(exist_ok=True)
-        for name, figure in figures.items():
-            with replacing(folder / name) as temporary:
+        paths = [folder / name for name in names_of(result)]
+        for path, figure in zip(paths, figures, strict=True):
+            with replacing(path) as temporary:
                 figure.savefig(temporary, format="png", dpi=150)
-    return [folder / name for name in figures]
+    return paths
 
 
 def _alphas(result: SearchResult, relaxation: Relaxation, space: Space):  # type: ignore[no-untyped-def]
-    """One panel an edge: the expected weight of each operation over the epochs."""
+    """One panel an edge: the expected weight of each operation from the first step on, and by how much one leads."""
     import torch
     from matplotlib.figure import Figure
 
-    from supernet.relaxations.base import opened
+    from darts.search.verdict import recorded_weights
 
-    weights_KEO = torch.stack(
-        [
-            relaxation.expected(
-                opened({name: torch.tensor(value) for name, value in record["alphas"].items()}, record.get("allowed")),
-                record["step"] / result.planned_steps,
-            ).mean_EO
-            for record in result.history
-        ]
-    )
-    steps = [record["step"] for record in result.history]
-    edges, connections = space.edge_names, space.connections(space.parse(result.cell)).values()
-    chosen = [name for connected in connections for *_, name in connected]
+    begin = [] if result.initial_alphas is None else [{"step": 0, "alphas": result.initial_alphas}]
+    records = [*begin, *result.history]
+    weights_KEO = torch.stack([recorded_weights(record, relaxation, result.planned_steps) for record in records])
+    steps = [record["step"] for record in records]
+    edges, rows = space.edge_names, -(-len(space.edge_names) // 3)
     columns = min(3, len(edges))
-    rows = -(-len(edges) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.3 * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(3.2 * columns, 2.4 * rows + 0.9), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     marker = "o" if len(steps) < 3 else None
-    for edge, edge_name in enumerate(edges):
+    for edge, title in enumerate(_titles(result, space)):
         panel = panels[edge // columns][edge % columns]
         for position, name in enumerate(space.candidates):
             weights_K = weights_KEO[:, edge, position]
             panel.plot(steps, weights_K, color=of_operation(position), label=name, marker=marker)
-        found = f": {chosen[edge]}" if len(chosen) == len(edges) else ""
-        panel.set_title(f"edge {edge_name}{found}", fontsize=9)
+        panel.axhline(float(weights_KEO[0].mean()), color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+        for end in list(itertools.accumulate(result.phase_steps.values()))[:-1]:
+            panel.axvline(end, color=GREY, linewidth=0.8, zorder=0)
+        panel.set_title(title, fontsize=8)
         panel.grid(alpha=0.25)
+    panels[0][0].set_ylim(0, max(2 / len(space.candidates), 1.05 * float(weights_KEO.max())))
     for panel in panels.flat[len(edges) :]:
         panel.set_visible(False)
-    figure.supxlabel("step")
+    ends = zip(result.phase_steps, itertools.accumulate(result.phase_steps.values()), strict=True)
+    phases = ", ".join(f"{name} to {end}" for name, end in ends)
+    figure.supxlabel(f"step  ({phases})" if len(result.phase_steps) > 1 else "step")
     figure.supylabel("edge weight")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)), frameon=False)
     return figure
+
+
+def _titles(result: SearchResult, space: Space) -> list[str]:
+    """Above the panel of each edge: its operation, and what that rests on."""
+    if result.verdict is None:
+        chosen = space.path(space.parse(result.cell))
+        return [f"{edge}: {space.candidates[place]}" for edge, place in zip(space.edge_names, chosen, strict=True)]
+    titles = []
+    for edge in result.verdict["edges"]:
+        below = "by elimination" if result.verdict["by"] == "elimination" else "judged"
+        if edge["lead"] is not None:
+            below = f"{edge['lead']:.4f} over {edge['rivals'][0]}" + ("" if edge["decided"] else ", UNDECIDED")
+        elif edge["decided"]:
+            below = "judged, no other is as good"
+        elif edge["rivals"]:
+            rivals = edge["rivals"]
+            below = f"judged, as good: {', '.join(rivals) if len(rivals) < 3 else f'{len(rivals)} others'}"
+        titles.append(f"{edge['edge']}: {edge['operation']}\n{below}")
+    return titles
 
 
 def _standing(standing: dict[str, Any]):  # type: ignore[no-untyped-def]

@@ -58,8 +58,43 @@ def _judged(standing: dict[str, Any]) -> str:
     return f"{text}; {standing['undecided']} more within two deviations of the best"
 
 
-def search_lines(result: SearchResult, folder: Path | None, notice: str | None = None) -> Lines:
-    """Name and value of everything worth reading after a search."""
+def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
+    """How far the answer of a search of so many steps is decided, in plain words."""
+    edges, lines = verdict["edges"], []
+    open_edges = [edge for edge in edges if edge["decided"] is False]
+    if verdict["by"] == "edge weights":
+        clear = f"{verdict['clear_lead']:.2g} or more throughout the last quarter"
+        least = min(edges, key=lambda edge: edge["lead"])
+        names = ", ".join(edge["edge"] for edge in open_edges)
+        lines.append(f"UNDECIDED on {names}" if open_edges else f"decided: every edge leads by {clear}")
+        weights = (
+            f"{least['operation']} {least['weight']:.4f}, {least['rivals'][0]} {least['weight'] - least['lead']:.4f}"
+        )
+        lines.append(f"least on {least['edge']}: {weights}")
+        if open_edges:
+            lines[-1] += f"; a lead is {clear}"
+            lines.append(
+                "another seed may give another cell; search longer, or let short trainings choose: method=finalists"
+            )
+    elif verdict["by"] == "elimination":
+        lines.append("by elimination: one operation an edge is left, and nothing says how close it was")
+    elif verdict["undecided"] is None:
+        lines.append("the best of those judged; darts rank says whether such judgement ranks cells")
+    elif not open_edges:
+        lines.append("decided: no other cell is within two deviations of it")
+    else:
+        agreed = ", ".join(f"{edge['edge']} {edge['operation']}" for edge in edges if edge["decided"])
+        lines.append(f"cells as good, within two deviations, {'agree on ' + agreed if agreed else 'agree on no edge'}")
+        either = (f"{edge['edge']} {' or '.join([edge['operation'], *edge['rivals']])}" for edge in open_edges)
+        lines.append(f"and differ on {'; '.join(either)}")
+    lines.append(f"this cell stands since step {verdict['unchanged_since']} of {steps}")
+    return [("" if number else "verdict", text) for number, text in enumerate(lines)]
+
+
+def search_lines(
+    result: SearchResult, folder: Path | None, notice: str | None = None, whole: float | None = None
+) -> Lines:
+    """Name and value of everything worth reading after a search; see `print_search`."""
     metric, settings = result.judged_by, result.settings
     how = f", {settings['batch_norm']} statistics" if settings.get("batch_norm") else ""
     how += ", mean of drawn paths" if settings.get("evaluated") == "drawn paths" else ""
@@ -74,19 +109,27 @@ def search_lines(result: SearchResult, folder: Path | None, notice: str | None =
     ]
     if result.standing is not None:
         lines.append(("judged", _judged(result.standing)))
+    if result.verdict is not None:
+        lines += verdict_lines(result.verdict, result.steps)
     if result.oracle is not None:
         table, rows = result.oracle["table"], result.oracle["rows"]
         cells = result.oracle.get("cells", BENCHMARK.size)  # results of version 0.1 are all of the benchmark
         of = ", ".join(dict.fromkeys(DATASETS[row["dataset"]] for row in rows))
         lines.append(("known accuracy", f"searched on {result.searched_on}; known accuracy is of {of}, table {table}"))
-        lines += [
-            (f"  {accuracy_label(row)}", f"{row['value']:.2f}%  rank {row['rank']:,} of {cells:,}") for row in rows
-        ]
+        for row in rows:
+            beside = ""
+            if "better_than" in row:  # not in results of version 0.1
+                beside = f"; better than {row['better_than']} of the {result.oracle['same_cost']} cells nearest in cost"
+            lines.append(
+                (f"  {accuracy_label(row)}", f"{row['value']:.2f}%  rank {row['rank']:,} of {cells:,}{beside}")
+            )
     elif notice:
         lines.append(("known accuracy", notice))
     seconds = result.seconds
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
     lines.append(("time", f"{seconds['total']:.1f} s  ({parts}); {result.steps} steps, {result.images:,} images"))
+    if whole is not None:
+        lines.append(("", f"{whole:.1f} s from the command to this line: start, data and pictures too"))
     if folder is not None:
         more = ["standing.png"] if result.standing else []
         lines += [
@@ -112,15 +155,18 @@ def search_lines(result: SearchResult, folder: Path | None, notice: str | None =
     return lines
 
 
-def print_search(result: SearchResult, folder: Path | None = None, notice: str | None = None) -> None:
+def print_search(
+    result: SearchResult, folder: Path | None = None, notice: str | None = None, whole: float | None = None
+) -> None:
     """Print what a search found.
 
     Args:
         result: of the search.
         folder: where it stands, if it was kept.
         notice: what to say where no known accuracy was looked up.
+        whole: seconds that the command took.
     """
-    print_lines(search_lines(result, folder, notice))
+    print_lines(search_lines(result, folder, notice, whole))
 
 
 def baseline_lines(result: BaselineResult, folder: Path) -> Lines:
@@ -183,15 +229,22 @@ def print_baseline(result: BaselineResult, folder: Path) -> None:
     print_lines(baseline_lines(result, folder))
 
 
-def compare_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path) -> Lines:
+def compare_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path, warning: str = "") -> Lines:
     """A line a method, and where the files are."""
-    lines = [("known accuracy", f"{loaded.truth}, table {loaded.table_name}; mean of the runs and its 95% interval")]
+    measure = loaded.measure
+    of = f", table {measure.table}" if measure.table else "; no table knows these cells, and this says little of them"
+    lines = [(measure.kind, f"{measure.name}{of}; mean of the runs and its 95% interval")]
+    if warning:
+        lines.append(("NOTE", warning))
+    tests = sum(row["p_holm"] is not None for row in rows)
+    holm = f", Holm's correction over {tests} tests" if tests > 1 else ""
     for row in rows:
         interval = "" if is_unknown(row["truth_low"]) else f"  [{row['truth_low']:.3f}, {row['truth_high']:.3f}]"
-        better = row["p_better_than_random"]
-        beside = (
-            "" if better is None else f"  better than random in {100 * better:.0f}% of pairs (p={row['p_value']:.2g})"
-        )
+        beside = ""
+        if (better := row["p_better_than_random"]) is not None:
+            beside = f"  better than random in {100 * better:.0f}% of pairs (p={row['p_holm']:.2g}{holm})"
+        if row["agreement"] is not None:
+            beside += f"  agreement {100 * row['agreement']:.0f}%"
         if row["hypervolume"] is not None:
             beside += f"  hypervolume {100 * row['hypervolume']:.2f}%"
         runs = f"{row['runs']} run{'s' * (row['runs'] > 1)}"
@@ -201,9 +254,9 @@ def compare_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Pat
     return [*lines, ("table", str(folder / "compare.csv")), ("report", str(folder / "report.html"))]
 
 
-def print_compare(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def print_compare(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path, warning: str = "") -> None:
     """Print how methods compare."""
-    print_lines(compare_lines(loaded, rows, folder))
+    print_lines(compare_lines(loaded, rows, folder, warning))
 
 
 def rank_lines(content: Mapping[str, Any], folder: Path) -> Lines:

@@ -1,6 +1,10 @@
-"""The device to compute on."""
+"""The device to compute on, and the threads of the CPU."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -23,3 +27,27 @@ def choose_device(name: str) -> torch.device:
             f"device: {name!r} cannot be used here ({reason(error)}); give auto, cpu, cuda, cuda:N or mps"
         ) from None
     return device
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that the machine cannot serve.
+
+    Raises:
+        ValueError: other than None or 1 to four times the number of cores.
+    """
+    cores = os.cpu_count() or 1
+    if threads is not None and (
+        isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 4 * cores
+    ):
+        raise ValueError(f"threads: got {threads!r}; give 1 to {4 * cores} (there are {cores} cores), or null")
+
+
+@contextmanager
+def threads_of(threads: int | None) -> Iterator[None]:
+    """Inside, compute on so many threads; on as many as before if None."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

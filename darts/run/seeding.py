@@ -30,11 +30,15 @@ def torch_noise(device: torch.device, state: Sequence[torch.Tensor] | None = Non
     return [torch.get_rng_state(), *cuda]
 
 
-def set_determinism(deterministic: bool) -> None:
-    """Deterministic algorithms on every device, or the fastest ones."""
+def set_determinism(deterministic: bool, compiled: bool = False) -> None:
+    """Deterministic algorithms on every device, or the fastest ones; `compiled`: of what torch.compile makes as well,
+    whose import takes seconds."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if compiled:
+        torch.use_deterministic_algorithms(deterministic)
+    else:
+        torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # guards against reading it; costs a fifth of a step
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

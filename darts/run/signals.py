@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,14 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether the run was asked to stop: by Ctrl-C, or by SIGTERM as clusters send it before they take a machine."""
+    """Whether the run was asked to stop: by Ctrl-C, or by SIGTERM as clusters send it before they take a machine.
 
-    def __init__(self) -> None:
-        self.made = False
+    Args:
+        unit: after what the run stops, for the line that says so at once.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self.unit, self.made = unit, False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -26,6 +31,7 @@ class StopRequest:
             if self.made:
                 raise KeyboardInterrupt
             self.made = True
+            os.write(2, f"\nstopping after this {self.unit}; once more stops at once\n".encode())
 
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from darts.run.devices import choose_device
+from darts.run.devices import check_threads, choose_device
 from darts.run.errors import UserError
 from darts.run.parts import Problems, build_part, check_arguments
 from darts.run.seeding import make_generator, set_determinism
+from darts.run.settings import fixed
 from darts.search.budget import Budget
 from darts.search.compute import CHOICES, Compute
 from darts.search.loop import Search
@@ -74,8 +75,7 @@ class Engine:
     cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads: got {self.threads}; give 1 or more, or null")
+        check_threads(self.threads)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name}: got {value!r}; allowed are {', '.join(allowed)}")
@@ -137,7 +137,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         built["steps"] = Steps(built.get("weight_step"), built.get("arch_step"), engine.order)  # type: ignore[arg-type]
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
-    set_determinism(engine.deterministic)
+    set_determinism(engine.deterministic, engine.compile)
     space: Space | None = built.get("space")
     if space is not None:
         with problems.of("space"):
@@ -196,6 +196,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         built["search"] = Search(
             built["state"], steps, built["phases"], built["discretizer"], built["budget"],
             list(built["monitor"].values()), run_dir, engine.checkpoint_minutes, built.get("early_stopping"),
+            fixed(settings) | {f"data {name}": value for name, value in task.identity.items()},
         )  # fmt: skip
     problems.stop()
     search: Search = built["search"]

@@ -13,22 +13,17 @@ import copy
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from darts.run.seeding import make_generator
 from darts.search.cell_model import WORST, Posterior, liking, posterior
 from darts.search.paths import Path, changed, living
 from darts.search.phases import Phase, Steps
+from darts.search.short_trainings import ShortTrainings
 from darts.search.standing import standing
 from darts.search.state import SearchState
-from darts.tasks.base import Batch
-from darts.training.fit import Diverged, fit_step, initialised
-from darts.training.schedules import cosine
 from supernet.relaxations.base import Relaxation
 from supernet.spaces.base import Genotype
 
@@ -42,8 +37,9 @@ class Finalists(Phase):
 
     A round trains the incumbent and others for `rungs[0]` steps each, the best of them, one in `eta`, on to `rungs[1]`
     steps, and so on; a cell's loss is the mean training loss over the last two thirds of a rung. All of a round see the
-    same batches, each batch once, and start from the same generator, so differences of loss are those of the cells and
-    of chance; the next round draws anew. Of cells that compute the same, one is trained.
+    same batches and start from the same generator, so differences of loss are those of the cells and of chance; the
+    next round draws anew. Of cells that compute the same, one is trained. Short trainings prefer what is easy to train,
+    so that more and more of them would settle on that: each round is longer than the one before, and counts for more.
 
     A model of the losses of all rounds (`cell_model`) says which cell is the incumbent: the best of those trained. The
     first round takes the most probable cell and all that differ from it on one edge; later ones draw losses from the
@@ -53,7 +49,8 @@ class Finalists(Phase):
     Args:
         share: see `Phase`.
         channels, cells: of the networks; deep and narrow ones tell residual paths apart.
-        rungs: steps after which cells are compared, ascending.
+        rungs: steps after which cells are compared, ascending; of the first round.
+        growth: how many times as long as in the round before rungs are.
         eta: one in so many goes on to the next rung.
         candidates: cells of a round, after the first.
         trust: in the edge weights that the phase begins with, see `cell_model.liking`: by what share of the loss an
@@ -78,6 +75,7 @@ class Finalists(Phase):
         channels: int = 8,
         cells: int = 5,
         rungs: Sequence[int] = (64,),
+        growth: float = 1.5,
         eta: int = 4,
         candidates: int = 12,
         trust: float = 0.01,
@@ -89,18 +87,24 @@ class Finalists(Phase):
         super().__init__(share)
         if not rungs or sorted(set(rungs)) != list(rungs) or rungs[0] < 2:
             raise ValueError(f"rungs: got {list(rungs)}; give numbers of steps from 2, ascending, such as [25,150]")
-        least = {"channels": (channels, 1), "cells": (cells, 1), "together": (together, 1), "eta": (eta, 2)}
+        least = {
+            "channels": (channels, 1),
+            "cells": (cells, 1),
+            "together": (together, 1),
+            "eta": (eta, 2),
+        }
         for name, (number, minimum) in (least | {"candidates": (candidates, 2), "warm_up": (warm_up, 0)}).items():
             if number < minimum:
                 raise ValueError(f"{name}: got {number}; give {minimum} or more")
         if not 0 < lr < float("inf") or not weight_decay >= 0:
             raise ValueError(f"lr, weight_decay: got {lr} and {weight_decay}; give a rate above 0 and a decay from 0")
+        if not 1 <= growth < float("inf"):
+            raise ValueError(f"growth: got {growth}; give 1, for rounds of one length, or more")
         if not 0 <= trust < float("inf"):
             raise ValueError(f"trust: got {trust}; give 0 or more")
-        self.channels, self.cells, self.rungs, self.eta = channels, cells, tuple(rungs), eta
+        self.channels, self.cells, self.first_rungs, self.growth, self.eta = channels, cells, tuple(rungs), growth, eta
         self.candidates, self.trust, self.together = candidates, trust, together
-        self.lr, self.weight_decay, self.warm_up = lr, weight_decay, warm_up
-        self.pool = ThreadPoolExecutor(together, initializer=partial(torch.set_num_threads, 1))
+        self.trainings = ShortTrainings(channels, cells, lr, weight_decay, warm_up, together)
         self._forget()
 
     def _forget(self) -> None:
@@ -111,8 +115,16 @@ class Finalists(Phase):
         self.rounds: list[Observed] = []
         self.losses: dict[str, list[float]] = {}  # of this round
         self.mark: dict[str, Any] = {}  # where the stream of batches stood when the rung began
-        self.trained: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
-        self.stored: dict[str, Any] = {}  # weights and optimizers from a checkpoint, until they are needed
+        self.trainings.begin("")
+
+    def _rungs(self, number: int) -> list[int]:
+        """Of a round, counted from 0."""
+        return [round(steps * self.growth**number) for steps in self.first_rungs]
+
+    @property
+    def rungs(self) -> list[int]:
+        """Of the round under way."""
+        return self._rungs(max(0, len(self.rounds) - 1))
 
     def passes(self, steps: Steps, relaxation: Relaxation) -> int:
         return self.together
@@ -130,10 +142,8 @@ class Finalists(Phase):
         if self.taken == 0:
             state.task.train.load_state_dict(self.mark)  # every cell sees the same batches
         batch = state.task.train.next()
-        networks = [self._network(state, cell) for cell in group]
         done = (self.rungs[self.rung - 1] if self.rung else 0) + self.taken
-        rate = min(1.0, (done + 1) / (self.warm_up + 1)) * cosine(done / self.rungs[-1], self.lr, 0.0)
-        found = list(self.pool.map(lambda one: self._train(state, batch, rate, *one), networks))
+        found = self.trainings.step(state, group, batch, done, self.rungs[-1])
         for cell, loss in zip(group, found, strict=True):
             self.losses.setdefault(cell, []).append(loss)
         state.images += len(batch[1]) * len(group)
@@ -167,18 +177,26 @@ class Finalists(Phase):
         deviation_A = (own_A + own_A[best] - 2 * with_A).clamp(min=0).sqrt()
         worse_A = model.mean_A - model.mean_A[best]
         rows = zip(seen, worse_A.tolist(), deviation_A.tolist(), seen.values(), strict=True)
-        steps = " or ".join(map(str, self.rungs))
+        lengths = sorted(
+            {self._rungs(number)[rung] for number, one in enumerate(self.rounds) for rung, _ in one.values()}
+        )
+        steps = f"{lengths[0]} to {lengths[-1]}" if len(lengths) > 1 else str(lengths[0])
         measure = f"training loss over the best's (C={self.channels}, N={self.cells}, {steps} steps)"
         return standing(measure, sorted(rows, key=lambda row: row[1]), higher_is_better=False)
 
     def _model(self, state: SearchState, asked: Sequence[Path]) -> Posterior:
         rows = [
-            (_path(state, cell), number * len(self.rungs) + rung, loss)
+            (_path(state, cell), number * len(self.first_rungs) + rung, loss)
             for number, observed in enumerate(self.rounds)
             for cell, (rung, loss) in observed.items()
         ]
         liked = liking(torch.tensor(self.weights))
-        return posterior(rows, asked, lambda path_E: -self.trust * liked(path_E))
+
+        def counts(group: int) -> float:
+            number, rung = divmod(group, len(self.first_rungs))
+            return self._rungs(number)[rung] / self.first_rungs[0]
+
+        return posterior(rows, asked, lambda path_E: -self.trust * liked(path_E), counts)
 
     def _observe(self, cells: Sequence[str]) -> dict[str, float]:
         """Keeps their losses of a rung that they have ended."""
@@ -212,13 +230,13 @@ class Finalists(Phase):
         self.alive = list(found.values())
         self.rounds.append({})
         self.rung = self.position = self.taken = 0
-        self.losses, self.trained, self.stored = {}, {}, {}
+        self.losses = {}
+        self.trainings.begin(f"finalists of round {len(self.rounds)}")
         self.mark = copy.deepcopy(state.task.train.state_dict())
 
     def _next_group(self, state: SearchState) -> None:
-        if self.rung + 1 == len(self.rungs):  # they are done, and need no place in a checkpoint
-            for cell in self.alive[self.position : self.position + self.together]:
-                del self.trained[cell]
+        if self.rung + 1 == len(self.rungs):
+            self.trainings.drop(self.alive[self.position : self.position + self.together])
         self.position, self.taken = self.position + self.together, 0
         if self.position < len(self.alive):
             return
@@ -231,45 +249,21 @@ class Finalists(Phase):
             state.found = self.incumbent
             return
         self.alive = self.alive[: -(-len(self.alive) // self.eta)]
-        self.trained = {cell: self._network(state, cell) for cell in self.alive}
+        self.trainings.keep(state, self.alive)
         self.mark = copy.deepcopy(state.task.train.state_dict())
-
-    def _network(self, state: SearchState, cell: str) -> tuple[nn.Module, torch.optim.Optimizer]:
-        if cell not in self.trained:
-            size = state.task.network_size(self.channels, self.cells)
-            network = state.space.network(state.space.parse(cell), size, "batch")
-            for name, module in network.named_modules():  # by name: what two cells have in common begins alike
-                if not list(module.children()):
-                    initialised(module, make_generator(state.seed, f"finalists of round {len(self.rounds)}: {name}"))
-            network.to(state.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            optimizer = torch.optim.AdamW(network.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
-            self.trained[cell] = network, optimizer
-            if (stored := self.stored.pop(cell, None)) is not None:
-                network.load_state_dict(stored[0])
-                optimizer.load_state_dict(stored[1])
-        return self.trained[cell]
-
-    @staticmethod
-    def _train(
-        state: SearchState, batch: Batch, rate: float, network: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> float:
-        try:
-            return fit_step(network, optimizer, state.task, batch, rate).item()
-        except Diverged:
-            return WORST
 
     _counters = ("incumbent", "weights", "rounds", "rung", "position", "taken", "alive", "losses", "mark")
 
     def state_dict(self) -> dict[str, Any]:
-        kept = {cell: [part.state_dict() for part in parts] for cell, parts in self.trained.items()}
-        return {name: getattr(self, name) for name in self._counters} | {"trained": {**self.stored, **kept}}
+        return {name: getattr(self, name) for name in self._counters} | {"trained": self.trainings.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._forget()
         for name in self._counters:
             if name in state:
                 setattr(self, name, copy.deepcopy(state[name]))
-        self.stored = dict(state.get("trained", {}))
+        self.trainings.begin(f"finalists of round {len(self.rounds)}")
+        self.trainings.stored = dict(state.get("trained", {}))
 
 
 def _path(state: SearchState, cell: str) -> tuple[int, ...]:

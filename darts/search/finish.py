@@ -12,6 +12,7 @@ from darts.run.environment import environment
 from darts.search.phases import Schedule, Steps
 from darts.search.result import SearchResult
 from darts.search.state import SearchState
+from darts.search.verdict import recorded_weights, verdict
 from supernet.size import NetworkSize
 
 
@@ -24,6 +25,10 @@ def result_of(
     cost = space.cost(space.parse(cell), size)
     done = [0, *(min(end, state.step) for end in ends.values())]
     training = state.seconds["training"]
+    chosen = any(phase.trains_architecture or phase.chooses for phase in schedule.phases.values())
+    weights_KEO = torch.stack(
+        [recorded_weights(record, state.relaxation, state.planned_steps) for record in state.history]
+    )
     return SearchResult(
         cell=cell,
         seed=state.seed,
@@ -48,7 +53,7 @@ def result_of(
             "evaluated": "mixture" if state.relaxation.trains_architecture else "drawn paths",
             **task.settings,
             "order": steps.order,
-            "architecture_trained": any(p.trains_architecture or p.chooses for p in schedule.phases.values()),
+            "architecture_trained": chosen,
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "precision": state.compute.precision,
         },
@@ -56,6 +61,8 @@ def result_of(
         metric=asdict(task.metric) | {"limits": list(task.metric.limits)},  # as it is read again
         allowed=operations_left(state),
         standing=state.standing,
+        verdict=verdict(space, cell, state.history, weights_KEO, state.standing) if chosen else None,
+        initial_alphas=state.initial_alphas,
         timing={"steps_per_second": state.step / training, "images_per_second": state.images / training},
     )
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from darts.run.environment import environment
+from darts.run.checkpoint import checkpoint_path, save_checkpoint
 from darts.run.errors import UserError, reason
 from darts.run.signals import StopRequest
 from darts.search.budget import Budget
@@ -24,6 +23,7 @@ from darts.search.monitors.base import Monitor
 from darts.search.phases import Phase, Schedule, Steps
 from darts.search.plan import current_begin, current_ends, end_phase, follow, meet_the_clock, planned_ends
 from darts.search.result import SearchResult
+from darts.search.saved import content_of, restored
 from darts.search.state import NonFiniteLoss, SearchState
 from supernet.spaces.base import Genotype
 
@@ -49,6 +49,7 @@ class Search:
         run_dir: where the checkpoint goes; nothing is written if None.
         checkpoint_minutes: working time between checkpoints inside an epoch; one stands at each epoch's end.
         early_stopping: may end a phase that trains the architecture.
+        identity: by name, the settings and data that it goes on with after a stop, or not at all.
     """
 
     def __init__(
@@ -62,14 +63,15 @@ class Search:
         run_dir: Path | None = None,
         checkpoint_minutes: float = 5.0,
         early_stopping: EarlyStopping | None = None,
+        identity: Mapping[str, str] | None = None,
     ) -> None:
         if not checkpoint_minutes >= 0:
             raise ValueError(f"checkpoint_minutes: got {checkpoint_minutes}; give 0 (every step) or more")
         self.state, self.steps, self.schedule = state, steps, Schedule(phases)
         self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
         self.run_dir, self.checkpoint_minutes = run_dir, checkpoint_minutes
-        self.early_stopping = early_stopping
-        self.stop = StopRequest()
+        self.early_stopping, self.identity = early_stopping, dict(identity or {})
+        self.stop = StopRequest("step")
         self.checkpointed_step = -1
 
     def run(self) -> SearchResult:
@@ -205,26 +207,10 @@ class Search:
         """Go on from the run folder's checkpoint; returns its content.
 
         Raises:
-            UserError: no checkpoint, a broken one, or one of another space.
+            UserError: no checkpoint, a broken one, or one of another space, other settings or other data.
         """
         assert self.run_dir is not None
-        path = checkpoint_path(self.run_dir)
-        content = load_checkpoint(path)
-        space = self.state.space.describe()
-        if content.get("space") != space:
-            raise UserError(
-                f"resume: {path} is of the space {content.get('space')}, the config of that folder says {space}; "
-                "put back the config.yaml that belongs to this checkpoint"
-            )
-        try:
-            self.state.load_state_dict(content["state"])
-            for name, phase in self.schedule.phases.items():
-                phase.load_state_dict(content.get("phases", {}).get(name, {}))
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"resume: {path} does not fit the config of that folder ({reason(error)}); "
-                "put back the config.yaml that belongs to this checkpoint"
-            ) from None
+        content = restored(self.state, self.schedule.phases, self.identity, checkpoint_path(self.run_dir))
         self.checkpointed_step = self.state.step
         return content
 
@@ -278,12 +264,7 @@ class Search:
             raise NonFiniteLoss(
                 self._diverged(state.step, "a network weight or an architecture parameter is not finite")
             )
-        content = {
-            "space": state.space.describe(),
-            "environment": environment(state.device),
-            "state": state.state_dict(),
-            "phases": {name: phase.state_dict() for name, phase in self.schedule.phases.items()},
-        }
+        content = content_of(state, self.schedule.phases, self.identity)
         try:
             save_checkpoint(checkpoint_path(self.run_dir), content)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError

@@ -44,7 +44,11 @@ class SearchResult:
         allowed: by edge, the operations that phases left; None if they left all.
         standing: of the last phase, if it judged cells: {measure, unit, higher_is_better, judged, times, undecided,
             cells: [{cell, value, deviation, times}]}, the found cell first; see `darts.search.standing`.
-        oracle: {table, cells, searched_on, rows: [{dataset, split, epochs, value, rank}]}, or None.
+        verdict: {by, clear_lead, edges: [{edge, operation, decided, weight, lead, rivals}], undecided, unchanged_since,
+            stable}: what each edge rests on; see `darts.search.verdict`. None if nothing chose the cell.
+        initial_alphas: the architecture parameters before the first step.
+        oracle: {table, cells, searched_on, same_cost, rows: [{dataset, split, epochs, value, rank, better_than}]}, or
+            None; `better_than` counts those of the `same_cost` cells of nearest cost that are worse.
     """
 
     cell: str
@@ -68,6 +72,8 @@ class SearchResult:
     metric: dict[str, Any] = field(default_factory=lambda: dict(ACCURACY))
     allowed: dict[str, list[str]] | None = None
     standing: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
+    initial_alphas: dict[str, Any] | None = None
     oracle: dict[str, Any] | None = None
     timing: dict[str, float] = field(default_factory=dict)
     phase_steps: dict[str, int] = field(default_factory=dict)
@@ -96,9 +102,11 @@ class SearchResult:
 
         return read_result(path, "search", build)
 
-    def look_up(self, table: str, rows: list[dict[str, Any]], cells: int) -> None:
-        """Take note of what a table, of that name and with so many cells, knows of the cell."""
-        self.oracle = {"table": table, "cells": cells, "searched_on": self.searched_on, "rows": rows}
+    def look_up(self, table: str, cells: int, same_cost: int, rows: list[dict[str, Any]]) -> None:
+        """Take note of what a table, of that name and with so many cells, knows of the cell and of those as dear."""
+        self.oracle = {
+            "table": table, "cells": cells, "searched_on": self.searched_on, "same_cost": same_cost, "rows": rows,
+        }  # fmt: skip
 
     @property
     def judged_by(self) -> Metric:

@@ -63,6 +63,7 @@ class SearchState:
         self.device = self.compute.device
         self.sampling = make_generator(seed, "sampling")
         self.params = relaxation.init_params(space.architecture_shapes, make_generator(seed, "architecture"))
+        self.initial_alphas = {name: value.tolist() for name, value in self.params.items()}
         for value in self.params.values():
             value.requires_grad_()
         self.allowed_EO: tuple[tuple[bool, ...], ...] | None = None  # operations; all if None

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -77,7 +78,10 @@ class Task(ABC):
         in_channels, outputs, image_size: what a network gets and has to give.
         sizes: items of the two parts.
         settings: what else a result hinges on; stands in it.
+        identity: what tells these data from others, by name; a run goes on with the same ones alone.
     """
+
+    identity: Mapping[str, str] = MappingProxyType({})
 
     name: str
     device: torch.device

@@ -12,6 +12,7 @@ import torch
 
 from darts.blackbox.methods.base import at_least
 from darts.blackbox.objectives.base import Objective
+from darts.run.devices import threads_of
 from supernet.spaces.base import Genotype
 
 
@@ -42,12 +43,8 @@ class Latency(Objective):
 
     def __call__(self, genotype: Genotype) -> float:
         if genotype not in self.known:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(self.threads)
-            try:
+            with threads_of(self.threads):
                 self.known[genotype] = self._measured(genotype)
-            finally:
-                torch.set_num_threads(threads)
         return self.known[genotype]
 
     def _measured(self, genotype: Genotype) -> float:

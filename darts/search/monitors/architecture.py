@@ -5,9 +5,8 @@ Shape suffixes: E edges, O operations.
 
 from __future__ import annotations
 
-import torch
-
 from darts.search.monitors.base import Monitor, Watched
+from darts.search.verdict import entropy, shares_of
 
 SHARES = {"skip_share": "skip_connect", "none_share": "none"}
 
@@ -18,12 +17,12 @@ class ArchitectureMonitor(Monitor):
 
     def measure(self, search: Watched) -> dict[str, float]:
         state = search.state
-        weights_EO = state.expected_weights().mean_EO.double().clamp_min(0)
-        share_EO = weights_EO / weights_EO.sum(dim=-1, keepdim=True).clamp_min(1e-300)
+        weights_EO = state.expected_weights().mean_EO
+        share_EO = shares_of(weights_EO)
         names = state.space.candidates
         shares = {
             name: float(share_EO[:, names.index(operation)].mean())
             for name, operation in SHARES.items()
             if operation in names
         }
-        return {"alpha_entropy": float(torch.special.entr(share_EO).sum(dim=-1).mean()), **shares}
+        return {"alpha_entropy": entropy(weights_EO), **shares}

@@ -5,6 +5,7 @@ Shape suffixes: N images, C channels, H height, W width.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,15 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels_N)
+
+    def identity(self) -> dict[str, str]:
+        """What tells these images from others: classes, number and size, and sums of labels and pixels."""
+        parts = {"labels": self.labels_N, "pixels": self.images_NCHW}
+        sums = {
+            name: hashlib.blake2b(part.contiguous().numpy().data, digest_size=8).hexdigest()
+            for name, part in parts.items()
+        }
+        return {"classes": ", ".join(self.classes), "images": " x ".join(map(str, self.images_NCHW.shape)), **sums}
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (C) of the values in [0, 1], from a histogram, so exact in any order.

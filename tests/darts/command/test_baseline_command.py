@@ -149,7 +149,9 @@ def test_an_interrupted_run_says_how_to_go_on(console: list[str], table: Path, t
         (["seeds=[1,0-3]"], "seeds: got [1, '0-3'], which names a seed twice"),
         (["baseline=nothing"], "baseline: got 'nothing'; allowed are bohb, genetic, gp"),
         (["baseline.size=3"], "unknown option 'baseline.size'"),
-        (["budget.evaluations=0"], "budget.evaluations: got 0; give 1 or more"),
+        (["budget.evaluations=0"], "budget.evaluations: got 0; give 1 to 1,562,500, 100 times the 15,625 cells"),
+        (["budget.evaluations=99999999999"], "budget.evaluations: got 99,999,999,999; give 1 to 1,562,500"),
+        (["engine.threads=100000"], "engine.threads: got 100000; give 1 to "),
         (["budget.evaluations=1.5"], "budget.evaluations: got 1.5; give int"),
         (["budget.evaluations=many", "isomorphic_cache=maybe"], "budget.evaluations: got 'many'; give int"),
         (["budget.evaluations=many", "isomorphic_cache=maybe"], "\nisomorphic_cache: got 'maybe'; give bool"),
@@ -296,6 +298,61 @@ def test_any_mixture_of_runs_is_compared(here: Run, table: Path, runs: Path, tmp
     assert (tmp_path / "out/report.html").read_text() == first
 
 
+def test_what_a_stop_between_the_result_and_its_report_left_out_is_completed(
+    here: Run, runs: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(runs / "search", tmp_path / "killed")
+    whole = result(folder)
+    assert whole["oracle"]["same_cost"] >= 100
+    (folder / "result.json").write_text(json.dumps(whole | {"oracle": None}))
+    for picture in ("alphas.png", "cell.png"):
+        (folder / "figures" / picture).unlink()
+    done = here("search", "resume=killed")
+    assert done.returncode == 0, done.stderr
+    assert "known accuracy is of CIFAR-10, table made" in done.stdout
+    assert result(folder) == whole
+    assert {path.name for path in (folder / "figures").iterdir()} >= {"alphas.png", "progress.png", "cell.png"}
+
+
+def test_searches_without_a_table_are_compared_by_their_own_numbers(here: Run, table: Path, tmp_path: Path) -> None:
+    tiny = ["dataset=fake", "network.channels=2", "budget.epochs=2", "method=plain", "monitor=[]", "oracle=none"]
+    for name, words in {"slow": ["seed=0"], "again": ["seed=1"], "fast": ["seed=0", "arch_step.lr=0.1"]}.items():
+        assert here("search", *tiny, *words, f"run_dir=runs/{name}").returncode == 0
+    done = here("compare", "runs", "run_dir=out", "oracle=none")
+    assert done.returncode == 0, done.stderr
+    assert "no table knows these cells" in done.stdout
+    rows = {row["truth_best"]: row for row in rows_of(tmp_path / "out").values()}
+    found = {name: result(tmp_path / "runs" / name) for name in ("slow", "again", "fast")}
+    assert float(max(rows, key=float)) == max(content["supernet_valid_accuracy"] for content in found.values())
+    (pair,) = (row for row in rows.values() if row["runs"] == "2")
+    both = [found[name]["supernet_valid_accuracy"] for name in ("slow", "again")]
+    assert float(pair["truth_mean"]) == pytest.approx(sum(both) / 2)
+    assert pair["measure"] == "supernet accuracy on fake"
+    assert 0 <= float(pair["truth_low"]) < float(pair["truth_high"]) <= 100
+    cells = [
+        found[name]["cell"].replace("+", "").strip("|").replace("||", "|").split("|") for name in ("slow", "again")
+    ]
+    alike = sum(one == other for one, other in zip(*cells, strict=True))
+    assert float(pair["agreement"]) == pytest.approx((alike + 0.5 * (6 - alike)) / 6)
+    assert "their own" in (tmp_path / "out/report.html").read_text()
+    assert here("compare", "runs", "run_dir=out", f"oracle.path={table}").returncode == 0, "a table can be given later"
+    assert {row["measure"] for row in rows_of(tmp_path / "out").values()} == {"cifar10/test/200"}
+
+
+@pytest.mark.parametrize("name", ["../../../escape", "/tmp/escape", "", " ", ".", "..", "a/b", "a\\b"])
+def test_a_study_stays_in_its_folder(name: str, here: Run, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    study = {"common": ["budget.evaluations=5"], "study": {name: ["baseline=random_search"]}}
+    (tmp_path / "mine/experiment/odd.yaml").write_text("# @package _global_\n" + yaml.safe_dump(study))
+    done = here(
+        "compare", "experiment=odd", "--config-dir", "mine", f"oracle.path={table}", "run_dir=a/b/c/out", "seeds=0"
+    )
+    assert done.returncode == 2, done.stdout
+    assert f"study: got the name {name!r}" in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("mine", "a")] == []
+    assert not list(tmp_path.rglob("result.json"))
+
+
 def test_runs_of_other_seeds_are_of_one_method(here: Run, table: Path, tmp_path: Path) -> None:
     for seeds in ("2-3", "0-1"):
         here("baseline", "baseline=random_search", "budget.evaluations=10", f"seeds={seeds}", f"oracle.path={table}",
@@ -411,7 +468,7 @@ def test_an_interrupted_study_with_parts_of_ones_own_goes_on_by_the_same_words(
     (stopped / "hold").unlink()
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 130, errors
-    assert "first was interrupted after 3 of 5 seeds; the same words with run_dir=out go on" in errors
+    assert "first was interrupted after 2 of 5 seeds; the same words with run_dir=out go on" in errors
     assert "Traceback" not in errors
     assert [path.name for path in (stopped / "out/runs").iterdir()] == ["first"]
     assert (stopped / "out/runs/first/runs.jsonl").read_text().count("\n") == 3
@@ -458,7 +515,11 @@ def test_runs_that_do_not_go_together_are_refused(here: Run, table: Path, runs: 
     here(*short, f"oracle.path={other}", "run_dir=elsewhere")
     assert "different tables of known accuracies" in refused(runs / "random", "elsewhere")
     here(*short, f"oracle.path={table}", "evaluator.truth=cifar10/valid/200", "run_dir=judged")
-    assert "its truth is cifar10/valid/200, not cifar10/test/200" in refused(runs / "random", "judged")
+    assert "these runs know no accuracy in common" in refused(runs / "random", "judged")
+    assert "its truth is cifar10/valid/200, not cifar10/test/200" in refused("judged", "truth=cifar10/test/200")
+    assert here("compare", runs / "random", "judged", "run_dir=both", f"oracle.path={table}").returncode == 0, (
+        "the table knows what the second run was not looked up for"
+    )
     assert "seed 0 is there twice" in refused(runs / "random", shutil.copytree(runs / "random", tmp_path / "copy"))
     assert "darts: axis: got 'money'; allowed are auto, cost, evaluations, images, seconds" in refused(
         runs, "axis=money"

@@ -302,6 +302,26 @@ def test_a_sweep_over_choices_goes_on_after_jobs_that_fail(
         assert any(job in line and "got -1" in line for line in errors.splitlines()), "every failed job, its reason"
 
 
+def test_a_sweep_that_is_started_again_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Jobs that are finished are reported again, one without a result is resumed, other settings are refused."""
+    words = ["search", "-m", *SMALL, "seed=0,1", "run_dir=X"]
+    assert in_process(words, tmp_path, monkeypatch) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "X").rglob("*") if path.is_file()}
+    (tmp_path / "X/seed=1/result.json").unlink()
+    capsys.readouterr()
+    assert in_process(words, tmp_path, monkeypatch) == 0
+    assert result_of(tmp_path / "X/seed=0")["cell"] in capsys.readouterr().out
+    after = {path: path.read_bytes() for path in (tmp_path / "X/seed=0").rglob("*") if path.is_file()}
+    assert {path: content for path, content in before.items() if path in after} == after
+    assert result_of(tmp_path / "X/seed=1")["steps"] == 2
+    assert in_process([*words, "weight_step.lr=0.5"], tmp_path, monkeypatch) == 2
+    assert "holds a run with other settings (weight_step.lr is 0.5, was " in capsys.readouterr().err
+    assert in_process([*words[:-1], "run_dir="], tmp_path, monkeypatch) == 2
+    assert "run_dir: got an empty name" in capsys.readouterr().err
+
+
 def test_a_sweep_without_a_run_folder_stays_in_the_default_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert in_process(["search", "-m", *SMALL, "seed=7,8"], tmp_path, monkeypatch) == 0
     found = sorted(path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("result.json"))

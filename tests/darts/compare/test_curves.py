@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from darts.compare.curves import PLACES, anytime, curves, values_at
-from darts.compare.load import Method, Trial
+from darts.compare.load import Method
+from darts.compare.trials import Trial
 
 Points = Sequence[tuple[float, float]]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from darts.compare.significance import Ranks, alike, mean_interval, ranks, superiority
+from darts.compare.significance import Ranks, alike, holm, mean_interval, ranks, superiority
 
 
 @pytest.mark.parametrize(("size", "draw"), [(30, "normal"), (5, "normal"), (60, "exponential")])
@@ -51,6 +51,25 @@ def test_superiority_counts_pairs(values: list[int], others: list[int]) -> None:
 def test_the_p_value_is_that_of_all_arrangements() -> None:
     """Of the 20 ways to choose 3 of 6 different values, one is as extreme."""
     assert superiority([4, 5, 6], [1, 2, 3]) == (1.0, pytest.approx(1 / 20))
+
+
+def test_holms_correction_by_hand() -> None:
+    """The smallest of four times 4, the next times 3, and so on; never smaller than the one before, never above 1."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.01, 0.5))
+def test_holm_rejects_what_his_procedure_does(p: list[float], level: float) -> None:
+    """Step down: the smallest against level / M, the next against level / (M - 1), until one is not below."""
+    rejected = set()
+    for place, number in enumerate(sorted(range(len(p)), key=lambda number: p[number])):
+        if p[number] * (len(p) - place) > level:
+            break
+        rejected.add(number)
+    assert {number for number, corrected in enumerate(holm(p)) if corrected <= level} == rejected
 
 
 def test_ranks_by_hand() -> None:

@@ -65,7 +65,7 @@ Accuracy = Callable[[int, str, str, int, int], float]
 def telling(number: int, dataset: str, judged_on: str, seed: int, epoch: int) -> float:
     """Another number for each place in the files."""
     place = list(JUDGED).index(dataset) * 3 + ("x-valid", "x-test", "ori-test").index(judged_on)
-    return number + place / 16 + seed / 2**14 + epoch / 2**25
+    return (number + place / 16 + seed / 2**14 + epoch / 2**25) / 2
 
 
 def expected(number: int, dataset: str, split: str, epochs: int) -> float:
@@ -486,7 +486,7 @@ def archive(path: Path, **changed: object) -> None:
     arrays: dict[str, Any] = {
         "name": "nats-bench-201",
         "columns": np.array(["cifar10/valid/12"]),
-        "values": np.zeros((1, 5)),
+        "values": np.full((1, 5), 50.0),
         "index": np.arange(5),
     }
     arrays |= changed
@@ -505,8 +505,8 @@ def archive(path: Path, **changed: object) -> None:
         {"columns": np.array(["cifar10/valid/twelve"])},
         {"columns": np.array([12])},
         {"columns": np.array(["cifar10/valid/12", "cifar10/test/12"])},
-        {"values": np.zeros((1, 4))},
-        {"values": np.zeros(())},
+        {"values": np.full((1, 4), 50.0)},
+        {"values": np.full((), 50.0)},
         {"values": np.full((1, 5), np.nan)},
         {"values": np.array([["a"] * 5])},
         {"index": np.arange(4)},

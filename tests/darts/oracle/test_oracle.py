@@ -29,6 +29,7 @@ from darts.oracle.nats import NatsOracle
 from darts.oracle.none import NoOracle
 from darts.run.errors import UserError
 from supernet.genotype import Genotype
+from supernet.size import NetworkSize
 from supernet.spaces.cells import CellSpace
 
 # Written down from the specification, not taken from the code.
@@ -118,6 +119,21 @@ def test_rows_tell_every_column_with_value_and_rank() -> None:
     )
     assert all(type(row["value"]) is float and type(row["rank"]) is int for row in rows)
     assert table.benchmark_index(cell) == 94
+
+
+def test_cells_about_as_dear_are_those_of_nearest_cost() -> None:
+    """Against a list that is sorted whole, where many cells have the same cost."""
+    values = np.random.default_rng(0).permutation(125) / 2
+    table, size = toy(values, SMALL), NetworkSize()
+    costs = {cell: SMALL.cost(cell, size).flops for cell in SMALL}
+    for place in (0, 30, 124):
+        own = SMALL.genotype(place)
+        away = sorted(abs(costs[cell] - costs[own]) for cell in SMALL if cell != own)
+        near = [cell for cell in SMALL if cell != own and abs(costs[cell] - costs[own]) <= away[99]]
+        number, (row,) = table.among_alike(own)
+        assert number == len(near) >= 100
+        assert row["better_than"] == sum(values[SMALL.index(cell)] < values[place] for cell in near)
+        assert {name: row[name] for name in row if name != "better_than"} == table.rows(own)[0]
 
 
 @pytest.mark.parametrize("values", [np.zeros(124), np.zeros((125, 1)), np.full(125, np.nan)])
@@ -266,6 +282,12 @@ BROKEN: dict[str, Callable[[list[dict[str, str]]], str | bytes]] = {
     "text for an accuracy": changed("cifar10_valid_12", "ninety"),
     "nothing for an accuracy": changed("cifar10_valid_12", ""),
     "nan for an accuracy": changed("imagenet16-120_test_200", "nan"),
+    "more than all": changed("cifar10_valid_12", "9999"),
+    "less than nothing": changed("cifar10_valid_12", "-3"),
+    "fractions": lambda rows: text_of(
+        [row | {"cifar10_valid_12": f"{number / 200}"} for number, row in enumerate(rows)]
+    ),
+    "text for a number of parameters": lambda rows: text_of([row | {"params": "many"} for row in rows]),
     "text for a benchmark number": changed("index", "first"),
     "semicolons": lambda rows: text_of(rows).replace(",", ";"),
     "empty": lambda rows: "",

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from darts.report.cell import draw_cell
 from darts.report.search_figures import draw_search
 from darts.search.result import SearchResult
+from darts.search.verdict import recorded_weights, verdict
 from supernet.genotype import Genotype
 from supernet.relaxations.softmax import Softmax
 from supernet.spaces.cells import CellSpace
 
 NAMES = ("alphas.png", "progress.png", "cell.png")
 LONGEST = "skip_connect"
+TEMPERATURE = 2.5
 
 
 def made_up(space: CellSpace, epochs: int, seed: int = 0, cell: str | None = None, **more: Any) -> SearchResult:
@@ -42,7 +44,10 @@ def made_up(space: CellSpace, epochs: int, seed: int = 0, cell: str | None = Non
         }
         for epoch in range(epochs)
     ]
+    weights_KEO = torch.stack([recorded_weights(record, Softmax(TEMPERATURE), 14 * epochs) for record in history])
     values = {
+        "verdict": verdict(space, cell or str(chosen), history, weights_KEO, None),
+        "initial_alphas": {"alpha_EO": torch.zeros(shape).tolist()},
         "cell": cell or str(chosen), "seed": seed, "planned_steps": 14 * epochs, "stopped_by": "steps",
         "epochs": epochs, "steps": 14 * epochs, "images": 1, "evaluation_images": 1, "seconds": {"total": 1.0},
         "history": history, "alphas": history[-1]["alphas"], "supernet_valid": 90.0, "flops": 1, "params": 1,
@@ -63,7 +68,6 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 
 Drawn = Callable[[], AbstractContextManager[None]]
 Drawing = tuple[CellSpace, SearchResult, list[Any], Path]
-TEMPERATURE = 2.5
 
 
 @pytest.fixture(scope="module", params=[(3, 1), (4, 30), (5, 2)], ids=["3 nodes, 1 epoch", "4, 30", "5, 2"])
@@ -130,9 +134,13 @@ def test_alphas_are_drawn_as_weights_of_the_relaxation(drawing: Drawing) -> None
         assert LONGEST in panel.get_title()
         lines = {line.get_label(): line for line in panel.get_lines()}
         assert set(lines) >= set(space.operations)
+        edge_said = result.verdict["edges"][edge]  # type: ignore[index]
+        assert f"{edge_said['lead']:.4f} over {edge_said['rivals'][0]}" in panel.get_title()
+        assert ("UNDECIDED" in panel.get_title()) == (not edge_said["decided"])
         for place, name in enumerate(space.operations):
             x, y = lines[name].get_data()
-            for record, step, weight in zip(result.history, x, y, strict=True):
+            assert (x[0], y[0]) == (0, pytest.approx(1 / len(space.operations)))
+            for record, step, weight in zip(result.history, x[1:], y[1:], strict=True):
                 alphas = np.array(record["alphas"]["alpha_EO"][edge]) / TEMPERATURE
                 assert step == record["step"]
                 assert weight == pytest.approx(np.exp(alphas[place]) / np.exp(alphas).sum(), abs=1e-5)

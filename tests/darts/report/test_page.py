@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from darts.compare.load import Loaded, Method, Trial, is_unknown
+from darts.compare.load import Loaded, Method, is_unknown
 from darts.compare.summary import matched_ranks, summary
+from darts.compare.trials import Measure, Trial
 from darts.oracle.base import Column, Table
 from darts.report import palette
 from darts.report.compare_figures import cell_svg, draw_compare
@@ -85,9 +86,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Page:
     table = Table("made <up>", {TRUTH: np.random.default_rng(0).uniform(60, 95, SPACE.size)}, space=SPACE)
     methods = [made_up("random", 1), made_up(AWKWARD, 2, [NOTE, "so"]), made_up("a & b", 3), made_up("d", 4)]
     objective = {"name": "flops <n>", "unit": "M", "network": "C=16, N=5", "exact": True}
-    loaded = Loaded(SPACE, TRUTH, table.name, table, methods, objective, [(70.0, 1.0), (94.9, 2.0)])
-    rank = matched_ranks(methods)
-    rows = summary(methods, rank, same=True)
+    measure = Measure(str(TRUTH), column=TRUTH, table=table.name)
+    loaded = Loaded(SPACE, measure, table, methods, objective, [(70.0, 1.0), (94.9, 2.0)])
+    rank = matched_ranks(loaded)
+    rows = summary(loaded, "cost", rank)
     folder = tmp_path_factory.mktemp("figures")
     figures = draw_compare(loaded, "cost", rank, folder)
     text = page(loaded, rows, figures, rank)
@@ -130,7 +132,8 @@ def test_names_and_notes_stay_text(shown: Page) -> None:
 
 def test_a_comparison_of_one_method_is_called_by_its_name() -> None:
     (method,) = methods = [made_up(AWKWARD, 2)]
-    text = page(Loaded(SPACE, TRUTH, "made", None, methods), summary(methods, None), {}, None)
+    loaded = Loaded(SPACE, Measure(str(TRUTH), column=TRUTH, table="made"), None, methods)
+    text = page(loaded, summary(loaded, "cost", None), {}, None)
     markup = Markup(text)
     assert markup.wrong == []
     assert [data for data, around in markup.texts if around[-1] in ("title", "h1")] == [method.label] * 2
@@ -144,7 +147,7 @@ def test_the_table_is_sorted_by_exact_values(shown: Page) -> None:
     columns = [names[heading] for heading in headings]
     assert columns == [name for name in COLUMNS if name in columns]
     hidden = set(COLUMNS) - set(columns)
-    assert hidden == {"seconds", "p_better_than_random", "p_value"}  # nobody knows them here
+    assert hidden == {"seconds", "p_better_than_random", "p_holm"}  # nobody knows them here
     assert all(is_unknown(row[name]) for row in rows for name in hidden)
     fields = [attrs["data-value"] for attrs in markup.all("td")]
     assert fields == [str(row[name]) for row in rows for name in columns]
@@ -158,8 +161,9 @@ def test_what_is_not_known_of_one_method_is_an_empty_field() -> None:
     for method in methods:
         for trial in method.trials:
             trial.failed = 0
-    rows = summary(methods, None)
-    markup = Markup(page(Loaded(SPACE, TRUTH, "made", None, methods), rows, {}, None))
+    loaded = Loaded(SPACE, Measure(str(TRUTH), column=TRUTH, table="made"), None, methods)
+    rows = summary(loaded, "cost", None)
+    markup = Markup(page(loaded, rows, {}, None))
     headings = [data for data, around in markup.texts if around[-2:] == ("th", "button")]
     assert "failed" not in headings
     fields = [attrs["data-value"] for attrs in markup.all("td")]

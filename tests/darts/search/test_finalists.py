@@ -20,6 +20,7 @@ from darts.search.build import build_search
 from darts.search.finalists import Finalists
 from darts.search.loop import Interrupted, Search
 from darts.search.paths import living
+from darts.search.short_trainings import ShortTrainings
 from darts.training.fit import initialised
 from supernet.spaces.cells import CellSpace
 
@@ -28,7 +29,7 @@ WORDS = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
     "network.cells=1", "method=plain", "monitor=[]", "oracle=none", "space.num_nodes=2", "phases.bilevel.share=2",
     "phases.finalists.channels=2", "phases.finalists.cells=1", "phases.finalists.rungs=[2,6]",
-    "phases.finalists.eta=3",
+    "phases.finalists.eta=3", "phases.finalists.growth=1",
 )  # fmt: skip
 
 
@@ -111,13 +112,33 @@ def test_the_next_round_draws_other_batches_and_other_weights() -> None:
     for _ in range(2):
         phase.step(search.state, search.steps)
         assert phase.incumbent is not None
-        firsts.append((phase.mark["order"].clone(), phase.mark["position"], phase.trained[phase.incumbent][0]))
+        firsts.append(
+            (phase.mark["order"].clone(), phase.mark["position"], phase.trainings.trained[phase.incumbent][0])
+        )
         play_round(search, phase)
     assert len(phase.rounds) == 2
     assert (firsts[0][1], firsts[1][1]) == (0, 6 * 8 - 32) or not torch.equal(firsts[0][0], firsts[1][0])
     for one, other in zip(firsts[0][2].parameters(), firsts[1][2].parameters(), strict=False):
         if one.shape == other.shape and one.dim() > 1:
             assert not torch.equal(one, other)
+
+
+def test_every_round_is_longer_and_counts_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of three rounds that train five cells each, two at a time; a short round is for one cell, a long one for
+    another."""
+    words = ("rungs=[4]", "growth=1.5", "trust=0", "candidates=5")
+    search, phase = entered(*(f"phases.finalists.{word}" for word in words))
+    lengths = [play_round(search, phase) for _ in range(3)]
+    assert lengths == [4 * 3, 6 * 3, 9 * 3]
+    assert phase.exit(search.state) is not None
+    standing = search.state.standing
+    assert standing is not None
+    assert "4 to 9 steps" in standing["measure"]
+    skip, conv = "|skip_connect~0|", "|nor_conv_3x3~0|"
+    phase.rounds = [{skip: (0, 1.0), conv: (0, 1.1)}, {skip: (0, 2.1), conv: (0, 2.0)}]
+    phase.weights = [[1.0] * 5]
+    assert phase._choose(search.state) is not None
+    assert phase.incumbent == conv
 
 
 def test_a_planted_best_cell_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +152,7 @@ def test_a_planted_best_cell_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def distance(state: Any, batch: Any, rate: float, network: Any, optimizer: Any) -> float:
         return 1.0 + 0.02 * sum(a != b for a, b in zip(network.genotype.operations, goal.operations, strict=True))
 
-    monkeypatch.setattr(Finalists, "_train", staticmethod(distance))
+    monkeypatch.setattr(ShortTrainings, "_train", staticmethod(distance))
     search.state.params["alpha_EO"].data[:, space.candidates.index("skip_connect")] = 1.0
     phase.enter(search.state)
     differing = []
@@ -159,7 +180,7 @@ def test_edge_weights_are_trusted_as_much_as_one_says(trust: float, monkeypatch:
     def known(state: Any, batch: Any, rate: float, network: Any, optimizer: Any) -> float:
         return losses.get(str(network.genotype), 1.02)
 
-    monkeypatch.setattr(Finalists, "_train", staticmethod(known))
+    monkeypatch.setattr(ShortTrainings, "_train", staticmethod(known))
     play_round(search, phase)
     assert phase.incumbent == (favourite if trust else "|nor_conv_3x3~0|")
     copied = copy.deepcopy(phase.state_dict())
@@ -193,7 +214,7 @@ def test_what_two_cells_have_in_common_begins_alike() -> None:
     search, phase = entered("space.num_nodes=3")
     one, other = "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|", "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|"
     phase.rounds.append({})
-    ours, theirs = (dict(phase._network(search.state, cell)[0].named_parameters()) for cell in (one, other))
+    ours, theirs = (dict(phase.trainings._network(search.state, cell)[0].named_parameters()) for cell in (one, other))
     common = [name for name in ours if name in theirs and ours[name].dim() > 1]
     assert len(common) >= 10
     assert all(torch.equal(ours[name], theirs[name]) for name in common)
@@ -299,6 +320,7 @@ def test_diverged_trainings_lose() -> None:
     ("words", "message"),
     [
         ("phases.finalists.rungs=[]", "phases.finalists.rungs: got []"),
+        ("phases.finalists.growth=0.5", "phases.finalists.growth: got 0.5; give 1"),
         ("phases.finalists.rungs=[9,3]", "phases.finalists.rungs: got [9, 3]"),
         ("phases.finalists.candidates=1", "phases.finalists.candidates: got 1"),
         ("phases.finalists.trust=-1", "phases.finalists.trust: got -1"),

@@ -67,6 +67,7 @@ def resumed(folder: Path, *words: str, monitors: tuple[Monitor, ...] = ()) -> Se
     torch.manual_seed(987)
     search = make(folder, *words, monitors=monitors)
     search.state.sampling.manual_seed(987)
+    search.identity = {}  # as a checkpoint of version 0.1
     search.resume()
     return search
 
@@ -688,7 +689,16 @@ def test_a_search_built_by_hand_runs_and_its_result_is_printed(capsys: pytest.Ca
     print_search(result)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split("  ")[0] for line in lines]
-    assert names == ["cell", "note", "parameters", "FLOPs", "supernet accuracy", "time"]
+    assert names == [
+        "cell",
+        "note",
+        "parameters",
+        "FLOPs",
+        "supernet accuracy",
+        "verdict",
+        *[""] * (len(lines) - 7),
+        "time",
+    ]
     printed = dict(zip(names, (line.split("  ", 1)[1].strip() for line in lines), strict=True))
     assert CellSpace(3).parse(printed["cell"]) == CellSpace(3).parse(result.cell)
     assert printed["parameters"].startswith(f"{result.params:,}  (C=16, N=5")

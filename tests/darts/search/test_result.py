@@ -57,8 +57,10 @@ def test_a_result_of_version_0_1_is_read(tmp_path: Path) -> None:
 def test_what_a_table_knows_stands_beside_what_was_searched_on() -> None:
     rows = [{"dataset": "cifar10", "split": "test", "epochs": 200, "value": 93.1, "rank": 17}]
     found = result()
-    found.look_up("nb201-cifar10", rows, 15625)
-    assert found.oracle == {"table": "nb201-cifar10", "cells": 15625, "searched_on": "fake", "rows": rows}
+    found.look_up("nb201-cifar10", 15625, 100, rows)
+    assert found.oracle == {
+        "table": "nb201-cifar10", "cells": 15625, "searched_on": "fake", "same_cost": 100, "rows": rows,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["my [ 1, 2 ] images", "a\n[  3  ]", "é ü 漢", '"quoted" \\ path'])

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -149,6 +150,59 @@ def test_a_killed_process_leaves_nothing_half_written(stopped: Stopped) -> None:
     assert checkpoint_of(folder)["planned_steps"] == 20
     left = {path.name for path in (folder / "checkpoints").iterdir()}
     assert len(left - {"last.pt"}) <= 1, "at most the temporary file that was being written"
+
+
+@pytest.mark.parametrize(
+    "change", [("seed: 0", "seed: 7"), ("lr: 0.025", "lr: 0.03"), ("batch_size: 16", "batch_size: 8")]
+)
+def test_a_changed_config_is_refused_and_named(
+    change: tuple[str, str], stopped: Stopped, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied(stopped["SIGKILL"][0], tmp_path)
+    text = (folder / "config.yaml").read_text()
+    assert change[0] in text
+    (folder / "config.yaml").write_text(text.replace(*change, 1))
+    assert main(["search", f"resume={folder}"]) == 2
+    errors = capsys.readouterr().err
+    (name, before), (_, now) = (part.split(": ") for part in change)
+    assert f"{name} is {now}, was {before}" in errors
+    (folder / "config.yaml").write_text(text)
+    assert main(["search", f"resume={folder}"]) == 0
+
+
+def test_other_images_are_refused_and_moved_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos/train" / name).mkdir(parents=True)
+        for number in range(16):
+            pixels = rng.integers(256, size=(4, 4, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"photos/train/{name}/{number}.png")
+    stopper(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "method=plain", "dataset=image_folder", "dataset.root=photos", "dataset.image_size=4", "data.batch_size=4",
+        "network.channels=2", "oracle=none", "budget.steps=6", "plugins=[stopper]", "monitor=stop_at",
+        "monitor.stop_at.step=3",
+    ]  # fmt: skip
+    assert main(["search", *words, "run_dir=run"]) == 130
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # the relative root is that of the first start
+    train = tmp_path / "photos/train"
+    for source, target in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        (train / source).rename(train / target)
+    assert main(["search", f"resume={tmp_path / 'run'}", "monitor=[]"]) == 2
+    assert "data pixels is" in capsys.readouterr().err
+    for source, target in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        (train / source).rename(train / target)
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    assert main(["search", f"resume={tmp_path / 'run'}", "monitor=[]"]) == 2
+    assert f"there is no folder {tmp_path / 'photos/train'}" in capsys.readouterr().err
+    assert main(["search", f"resume={tmp_path / 'run'}", "monitor=[]", "dataset.root=../moved"]) == 0
+    assert result_of(tmp_path / "run")["steps"] == 6
 
 
 def check_message(folder: Path, status: int, errors: str) -> None:

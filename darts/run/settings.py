@@ -1,0 +1,51 @@
+"""The settings of a run as a whole: in one level, beside those of another run, and independent of the folder that one
+stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from darts.run import moved
+
+PATHS = ("dataset.root", "oracle.path", "evaluator.run")  # files and folders that settings may name
+FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label")
+FREE_OPTIONS = ("dataset.root", "dataset.download", "engine.threads", "engine.checkpoint_minutes")
+"""What a run may go on with other values of: nothing that it computes hangs on them, or a command checks them."""
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, with dotted keys and the class names of today."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = moved.now(value) if key == "_target_" else value
+    return found
+
+
+def fixed(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a run has to keep, as text."""
+    return {
+        key: str(value)
+        for key, value in flat(settings).items()
+        if key.split(".")[0] not in FREE and key not in FREE_OPTIONS
+    }
+
+
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """``seed is 3, was 0``, for every value of both that differs."""
+    return [f"{key} is {now[key]}, was {before[key]}" for key in before if key in now and now[key] != before[key]]
+
+
+def anchored(settings: Mapping[str, Any], paths: Collection[str] = PATHS) -> dict[str, Any]:
+    """With paths that mean the same wherever the run goes on."""
+    found = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    for path in paths:
+        group, key = path.split(".")
+        node = found.get(group)
+        if isinstance(node, dict) and isinstance(node.get(key), str):
+            node[key] = str(Path(node[key]).expanduser().absolute())
+    return found

@@ -1,0 +1,57 @@
+"""What a checkpoint of a search holds, and going on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from darts.run.checkpoint import load_checkpoint
+from darts.run.environment import environment
+from darts.run.errors import UserError, reason
+from darts.run.settings import differing
+from darts.search.phases import Phase
+from darts.search.state import SearchState
+
+
+def content_of(state: SearchState, phases: Mapping[str, Phase], identity: Mapping[str, str]) -> dict[str, Any]:
+    """Of a checkpoint; `identity` are the settings and data that it belongs to, by name."""
+    return {
+        "space": state.space.describe(),
+        "environment": environment(state.device),
+        "identity": dict(identity),
+        "state": state.state_dict(),
+        "phases": {name: phase.state_dict() for name, phase in phases.items()},
+    }
+
+
+def restored(
+    state: SearchState, phases: Mapping[str, Phase], identity: Mapping[str, str], path: Path
+) -> dict[str, Any]:
+    """Put state and phases where the checkpoint in a file was made; returns its content.
+
+    Raises:
+        UserError: no checkpoint, a broken one, or one of another space, other settings or other data.
+    """
+    content = load_checkpoint(path)
+    space = state.space.describe()
+    if content.get("space") != space:
+        raise UserError(
+            f"resume: {path} is of the space {content.get('space')}, the config of that folder says {space}; "
+            "put back the config.yaml that belongs to this checkpoint"
+        )
+    if other := differing(content.get("identity", {}), identity):  # version 0.1 did not keep it
+        raise UserError(
+            f"resume: {path} was made with other settings or data ({'; '.join(other)}); put back what it began with, "
+            "or start a new run"
+        )
+    try:
+        state.load_state_dict(content["state"])
+        for name, phase in phases.items():
+            phase.load_state_dict(content.get("phases", {}).get(name, {}))
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"resume: {path} does not fit the config of that folder ({reason(error)}); "
+            "put back the config.yaml that belongs to this checkpoint"
+        ) from None
+    return content
