@@ -80,7 +80,7 @@ class RandomCells(Finalists):
 
     def enter(self, state: SearchState) -> None:
         super().enter(state)
-        self.first_rungs, rng = self.first_rungs[-1:], random.Random(state.seed)
+        self.rungs, rng = self.rungs[-1:], random.Random(state.seed)
         self._begin(state)
         self.alive = [str(state.space.sample(rng)) for _ in range(10_000)]
 

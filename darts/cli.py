@@ -5,6 +5,7 @@ Nothing heavy is imported here before it is needed, so that `darts --help` answe
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -14,6 +15,8 @@ from dataclasses import replace
 from darts.command.words import read
 from darts.run.errors import UserError
 from darts.run.waiting import wait_briefly
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -32,5 +35,15 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"darts: {place}{error.strerror}; what was complete before is kept. Make room, or give a folder that can "
+            "be written, then go on with resume= or start anew",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         return 130

@@ -102,6 +102,8 @@ class BaselineResult:
         def build(content: dict[str, Any]) -> BaselineResult:
             seconds = content["seconds"].pop("runs", [[] for _ in content["runs"]])
             runs = [read_run(run | {"seconds": own}) for run, own in zip(content["runs"], seconds, strict=True)]
+            if not runs:
+                raise ValueError("it holds no runs")
             return cls(**content | {"runs": runs})
 
         return read_result(path, "baseline", build)

@@ -38,6 +38,9 @@ class Unfinished(Exception):
     """The runs were asked to stop; what is done is on the disk. The message says how much that is."""
 
 
+MOST_SEEDS = 1_000_000
+
+
 def parse_seeds(given: Any) -> list[int]:
     """The seeds that ``7``, ``0-499`` or a list of such name.
 
@@ -49,6 +52,8 @@ def parse_seeds(given: Any) -> list[int]:
         first, dash, last = str(part).partition("-")
         if isinstance(part, bool) or not first.isdecimal() or (dash and not last.isdecimal()):
             raise UserError(f"seeds: got {part!r}; give a number, a range such as 0-499, or a list of them: [0-9,20]")
+        if int(last or first) - int(first) >= MOST_SEEDS:
+            raise UserError(f"seeds: got {part!r}; give {MOST_SEEDS:,} seeds or fewer")
         seeds += range(int(first), int(last or first) + 1)
     if not seeds or len(set(seeds)) != len(seeds):
         raise UserError(f"seeds: got {given!r}, which names {'a seed twice' if seeds else 'none'}; name each once")

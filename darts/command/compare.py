@@ -28,7 +28,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
         from darts.blackbox.evaluators.base import column
         from darts.compare.folders import run_folders
         from darts.compare.load import AXES, load
-        from darts.compare.summary import as_csv, choose_axis, matched_ranks, summary, unequal_cost
+        from darts.compare.summary import as_csv, choose_axis, headline, matched_ranks, summary, unequal_cost
         from darts.report.compare_figures import draw_compare
         from darts.report.page import page
         from darts.report.text import print_compare
@@ -51,13 +51,14 @@ A folder of runs stands for all of them. The same command goes on where a study 
         given = [*call.words, *make_runs(call, folder)]
         loaded = load(run_folders(given), truth, oracle, settings["plugins"])
         axis, rank = choose_axis(loaded, settings["axis"]), matched_ranks(loaded)
-        rows, warning = summary(loaded, axis, rank), unequal_cost(loaded.methods, axis)
+        rows = summary(loaded, axis, rank)
+        first, warning = headline(loaded, rows, axis), unequal_cost(loaded.methods, axis)
         make_figures_dir(folder)
         write_config(settings | {"runs": [str(name) for name in given]}, folder)
         write_text(folder / "compare.csv", as_csv(rows))
         figures = draw_compare(loaded, axis, rank, folder / "figures")
-        write_text(folder / "report.html", page(loaded, rows, figures, rank, warning))
-        print_compare(loaded, rows, folder, warning)
+        write_text(folder / "report.html", page(loaded, rows, figures, rank, first, warning))
+        print_compare(loaded, rows, folder, first, warning)
         return 0
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import yaml
 
 from darts.command.base import Command, commands, named_plugins
 from darts.command.config import defaults_of, group_choices, load_plugins, options, primary_file
 from darts.run.files import config_dir
+
+WIDTH = 120
 
 
 def command_help(command: Command, plugins: Sequence[str] = ()) -> str:
@@ -32,13 +36,27 @@ def command_help(command: Command, plugins: Sequence[str] = ()) -> str:
     lines.append("keys (KEY=VALUE; nested ones with dots):")
     lines += [f"  {line}" for line in body.splitlines() if line.strip()]
     if groups:
-        lines.append("\nA choice's own keys are set the same way, such as weight_step.lr=0.05:")
-    for group, default in groups.items():
-        file = config_dir() / group / f"{default}.yaml"
-        if isinstance(default, str) and file.is_file():
-            keys = {key: value for key, value in yaml.safe_load(file.read_text("utf-8")).items() if key[0] != "_"}
-            lines += [f"  {group}.{key}={_plain(value)}" for key, value in keys.items()]
+        lines.append("\nkeys of choices, with the choices that have them:")
+    for group in groups:
+        for (key, value), names in _keys_of_choices(group, group_choices(group, folders, name)).items():
+            lines += textwrap.wrap(
+                f"{f'{key}={value}':<44}  {', '.join(names)}", WIDTH, initial_indent="  ", subsequent_indent=" " * 8
+            )
     return "\n".join(lines) + "\n"
+
+
+def _keys_of_choices(group: str, files: Mapping[str, Path]) -> dict[tuple[str, str], list[str]]:
+    """Keys that choosing a file adds, with their defaults, to the names of the choices."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, file in files.items():
+        text = file.read_text(encoding="utf-8")
+        package = re.search(r"^#\s*@package\s+(\S+)", text, re.MULTILINE)
+        if package is not None and package[1] == "_global_":  # settings of others
+            continue
+        for key, value in (yaml.safe_load(text) or {}).items():
+            if key[0] != "_" and key != "defaults":
+                found.setdefault((f"{package[1] if package else group}.{key}", _plain(value)), []).append(name)
+    return found
 
 
 def complete(words: list[str], cursor: int) -> list[str]:

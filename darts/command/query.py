@@ -23,6 +23,7 @@ class QueryCommand(Command):
     name, place, words = "query", 50, "words"
     help = "what is known of cells: index, cost, accuracies; or import a benchmark's files"
     usage = """usage: darts query CELL... [format=json] [oracle.path=TABLE]
+       darts query index=4441 | benchmark_index=[6111,13714]
        darts query import=PATH output=FILE.npz
 
 Cells are read from standard input if none are given. import converts the official files
@@ -39,14 +40,15 @@ NATS-tss-v1_0-3ffb9-simple (a folder) or NAS-Bench-201-v1_1-096897.pth once; ora
             raise UserError("output: it goes with import=PATH; to keep answers, redirect: darts query ... > FILE")
         if settings["format"] not in ("table", "json"):
             raise UserError(f"format: got {settings['format']!r}; allowed are table, json")
-        if not cells and not sys.stdin.isatty():
-            cells = [line.strip() for line in sys.stdin if line.strip()]
-        if not cells:
-            raise UserError("query: no cells; give cell strings in quotes, or one a line on standard input")
         space: Space = build_one(settings, "space", settings["plugins"])
-        genotypes = parse_all(space, cells)
         oracle = build_one(settings, "oracle", settings["plugins"])
         table = oracle.load(space)
+        genotypes = numbered(space, table, settings["index"], settings["benchmark_index"])
+        if not genotypes and not cells and not sys.stdin.isatty():
+            cells = [line.strip() for line in sys.stdin if line.strip()]
+        if not genotypes and not cells:
+            raise UserError("query: no cells; give cell strings in quotes, or one a line on standard input")
+        genotypes = [*parse_all(space, cells), *genotypes]
         for number, genotype in enumerate(genotypes):
             answer = describe(space, genotype, table)
             if settings["format"] == "json":
@@ -56,6 +58,28 @@ NATS-tss-v1_0-3ffb9-simple (a folder) or NAS-Bench-201-v1_1-096897.pth once; ora
         if table is None and (notice := oracle.notice()):
             print(notice, file=sys.stderr)
         return 0
+
+
+def numbered(space: Space, table: Table | None, index: Any, benchmark_index: Any) -> list[Genotype]:
+    """The cells of numbers, this program's and the benchmark's; each may be None, a number or a list.
+
+    Raises:
+        UserError: something else, a number that no cell has, or a table that does not know the benchmark's.
+    """
+    ours, theirs = (
+        [] if given is None else given if isinstance(given, list) else [given] for given in (index, benchmark_index)
+    )
+    size = space.size or 0
+    for name, numbers in (("index", ours), ("benchmark_index", theirs)):
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < size:
+                raise UserError(f"{name}: got {number!r}; give whole numbers from 0 to {size - 1}")
+    if not theirs:
+        return [space.genotype(number) for number in ours]
+    known = {} if table is None else {table.benchmark_index(genotype): genotype for genotype in space}
+    if not known.keys() - {None}:
+        raise UserError("benchmark_index: no table here knows the benchmark's numbers; give oracle.path=TABLE")
+    return [*map(space.genotype, ours), *(known[number] for number in theirs)]
 
 
 def parse_all(space: Space, cells: Iterable[str]) -> list[Genotype]:
@@ -97,12 +121,12 @@ def as_lines(answer: dict[str, Any], cells: int | None) -> list[str]:
     benchmark = answer["benchmark_index"]
     lines = [
         ("cell", answer["cell"]),
-        ("index", f"{answer['index']}"),
+        ("index", f"{answer['index']}  (this program's)"),
         (
             "benchmark index",
             ("unknown to this table" if answer["table"] else "unknown (no table)")
             if benchmark is None
-            else f"{benchmark}",
+            else f"{benchmark}  (NAS-Bench-201's own)",
         ),
         ("canonical form", answer["canonical"]),
         ("parameters", f"{answer['params']:,}  ({answer['network_size']})"),

@@ -80,6 +80,7 @@ def begin(call: Call) -> Prepared:
         UserError: a mistake to mend.
     """
     from darts.run import folder as run_folder
+    from darts.run.files import write_text
     from darts.run.settings import anchored
     from darts.search.build import build_search
 
@@ -88,6 +89,12 @@ def begin(call: Call) -> Prepared:
         raise UserError("extend: it goes with resume=RUN_DIR; a new search takes its budget from budget.*")
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "search")
     search = run_folder.begin(folder, "search", settings, lambda: build_search(settings, folder))
+    task, more = search.state.task, ""
+    if task.remarks:
+        write_text(folder / "data.txt", "\n".join(task.remarks) + "\n")
+        more = f": see {folder / 'data.txt'}"
+    if task.about:
+        print(f"{task.name}: {task.about}{more}", file=sys.stderr)
     return search, settings, folder
 
 

@@ -22,7 +22,7 @@ from darts.compare.trials import (
     table_of,
 )  # fmt: skip
 from darts.oracle.base import Column, Oracle, Table
-from darts.run.errors import UserError
+from darts.run.errors import UserError, reason
 from darts.run.folder import read_config
 from darts.run.parts import build_one
 from darts.run.settings import FREE_OPTIONS, flat
@@ -132,15 +132,18 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
     methods: list[Method] = []
     objectives: dict[str, BaselineResult] = {}
     for folder, result, stored in read:
-        if isinstance(result, BaselineResult):
-            if measure.column is not None and result.truth != measure.name and table is not None:
-                result.look_up(table, measure.column)
-                for run in result.runs:
-                    run.hypervolume = None  # of a front by another accuracy
-            objectives.setdefault(json.dumps(result.objective), result)
-            label, trials, notes = of_baseline(result, folder, measure)
-        else:
-            label, trials, notes = of_search(result, folder, stored, measure, table)
+        try:
+            if isinstance(result, BaselineResult):
+                if measure.column is not None and result.truth != measure.name and table is not None:
+                    result.look_up(table, measure.column)
+                    for run in result.runs:
+                        run.hypervolume = None  # of a front by another accuracy
+                objectives.setdefault(json.dumps(result.objective), result)
+                label, trials, notes = of_baseline(result, folder, measure)
+            else:
+                label, trials, notes = of_search(result, folder, stored, measure, table)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"run: {folder / 'result.json'} does not hold what it should ({reason(error)})") from None
         settings = {
             key: value
             for key, value in flat(stored).items()

@@ -153,6 +153,29 @@ def summary(loaded: Loaded, axis: str, rank: Ranks | None) -> list[dict[str, Any
     return sorted(rows, key=lambda row: (-measure.worth(row["truth_mean"]), row["method"]))
 
 
+def headline(loaded: Loaded, rows: Sequence[Mapping[str, Any]], axis: str) -> str:
+    """Who won, by how much, at what cost, and whether that is more than luck: one sentence."""
+    measure, by_label = loaded.measure, {method.label: method for method in loaded.methods}
+    first = by_label[rows[0]["method"]]
+    found = f"{rows[0]['truth_mean']:.2f}{measure.unit}"
+    runs = f"{len(first.trials)} run{'s' * (len(first.trials) > 1)}"
+    spent = {label: float(np.mean([trial.spent[axis] for trial in one.trials])) for label, one in by_label.items()}
+    if len(rows) == 1:
+        return f"{first.label} found {found} in the mean of {runs}, for {spent[first.label]:,.4g} {AXES[axis]}."
+    second = by_label[rows[1]["method"]]
+    ahead = abs(rows[0]["truth_mean"] - rows[1]["truth_mean"])
+    worths = [list(map(measure.worth, method.truths)) for method in (first, second)]
+    cost = f"{spent[first.label]:,.4g} against {spent[second.label]:,.4g} {AXES[axis]}"
+    _, p = superiority(*worths)
+    if min(map(len, worths)) < 4:
+        luck = "too few runs to tell that from luck"
+    elif p < 0.05:
+        luck = f"more than luck (p = {p:.2g}, Mann and Whitney)"
+    else:
+        luck = f"which may be luck (p = {p:.2g}, Mann and Whitney)"
+    return f"{first.label} found {found} in the mean of {runs}, {ahead:.2f} better than {second.label}: {luck}; {cost}."
+
+
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as text; what is not known stays empty."""
     stream = io.StringIO()

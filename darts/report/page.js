@@ -12,7 +12,8 @@ const order = (a, b, sign) => {
 
 const sort = (head) => {
   const body = head.closest("table").tBodies[0];
-  const down = head.getAttribute("aria-sort") !== "descending";
+  const now = head.getAttribute("aria-sort");
+  const down = now === null ? head.dataset.best !== "low" : now !== "descending"; // the first press: best first
   const rows = [...body.rows].map((row) => [value(row, head.cellIndex), row]);
   rows.sort(([a], [b]) => order(a, b, down ? -1 : 1)).forEach(([, row]) => body.append(row));
   for (const other of head.parentElement.children) other.removeAttribute("aria-sort");

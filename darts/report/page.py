@@ -40,6 +40,8 @@ COLUMNS = {  # of compare.csv: heading, format, explanation
     "hypervolume": ("hypervolume", "{:.4f}", "mean hypervolume of the fronts, as a share of the table's own front's"),
     "failed": ("failed", "{}", "evaluations that failed, all runs together"),
 }
+TRUTHS = {"truth_mean", "truth_low", "truth_high"}
+LOWEST_FIRST = {"method", "truth_std", "rank", "p_holm", "cost", "images", "seconds", "failed"}  # less is better
 CAPTIONS = {
     "anytime": (
         "Over cost",
@@ -71,9 +73,10 @@ def page(
     rows: Sequence[Mapping[str, Any]],
     figures: Mapping[str, str],
     rank: Ranks | None,
+    first: str = "",
     warning: str = "",
 ) -> str:
-    """The page as HTML; `warning` is about all methods."""
+    """The page as HTML; `first` is its first sentence, `warning` is about all methods."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -86,7 +89,9 @@ def page(
     return templates.get_template("page.html").render(
         title=f"{len(rows)} methods compared" if len(rows) > 1 else rows[0]["method"],
         measure=loaded.measure,
+        first=first,
         warning=warning,
+        lowest_first=LOWEST_FIRST if loaded.measure.higher_is_better else LOWEST_FIRST | TRUTHS,
         rows=rows,
         columns=columns,
         captions={name: caption for name, caption in CAPTIONS.items() if name in figures},

@@ -229,11 +229,13 @@ def print_baseline(result: BaselineResult, folder: Path) -> None:
     print_lines(baseline_lines(result, folder))
 
 
-def compare_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path, warning: str = "") -> Lines:
-    """A line a method, and where the files are."""
+def compare_lines(
+    loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path, first: str, warning: str = ""
+) -> Lines:
+    """What came out, a line a method, and where the files are."""
     measure = loaded.measure
     of = f", table {measure.table}" if measure.table else "; no table knows these cells, and this says little of them"
-    lines = [(measure.kind, f"{measure.name}{of}; mean of the runs and its 95% interval")]
+    lines = [("result", first), (measure.kind, f"{measure.name}{of}; mean of the runs and its 95% interval")]
     if warning:
         lines.append(("NOTE", warning))
     tests = sum(row["p_holm"] is not None for row in rows)
@@ -254,9 +256,11 @@ def compare_lines(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Pat
     return [*lines, ("table", str(folder / "compare.csv")), ("report", str(folder / "report.html"))]
 
 
-def print_compare(loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path, warning: str = "") -> None:
+def print_compare(
+    loaded: Loaded, rows: Sequence[Mapping[str, Any]], folder: Path, first: str, warning: str = ""
+) -> None:
     """Print how methods compare."""
-    print_lines(compare_lines(loaded, rows, folder, warning))
+    print_lines(compare_lines(loaded, rows, folder, first, warning))
 
 
 def rank_lines(content: Mapping[str, Any], folder: Path) -> Lines:

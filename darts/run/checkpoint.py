@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from darts.run.errors import UserError, reason
+from darts.run.errors import UserError
 from darts.run.files import replacing
 
 SCHEMA_VERSION = 1
@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
         version = content["schema_version"]
     except Exception as error:  # torch raises a different type for every way a file can be broken
         raise UserError(
-            f"{option}: {path} cannot be read: truncated, or no checkpoint of this program ({reason(error)}); "
+            f"{option}: {path} cannot be read: truncated, or no checkpoint of this program ({type(error).__name__}); "
             "put back an intact copy or start anew with darts search"
         ) from None
     if version != SCHEMA_VERSION:

@@ -114,10 +114,24 @@ def check_arguments(builder: Callable[..., Any], arguments: Mapping[str, Any], p
         if name not in parameters:
             problems.append(f"unknown option {prefix}{name}; {path} takes {', '.join(parameters)}")
         elif not _fits(value, hints.get(name, Any)):
-            wanted = getattr(hints[name], "__name__", None) or str(hints[name]).replace("collections.abc.", "")
-            problems.append(f"{prefix}{name}: got {value!r}; give {wanted}")
+            problems.append(f"{prefix}{name}: got {value!r}; give {_words(hints[name])}")
     if problems:
         raise UserError("\n".join(problems))
+
+
+NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+
+
+def _words(hint: Any) -> str:
+    """A type, as one says it to people."""
+    if hint in NAMES:
+        return NAMES[hint]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_words, typing.get_args(hint)))
+    origin = typing.get_origin(hint)
+    if inspect.isclass(origin) and issubclass(origin, Sequence):
+        return "a list, each " + " or ".join(map(_words, typing.get_args(hint)[:1]))
+    return str(getattr(hint, "__name__", hint))
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -48,10 +48,7 @@ class Posterior:
 
 
 def posterior(
-    rows: Sequence[tuple[Path, int, float]],
-    asked: Sequence[Path],
-    before: Callable[[Path], float] = lambda path_E: 0.0,
-    counts: Callable[[int], float] = lambda group: 1.0,
+    rows: Sequence[tuple[Path, int, float]], asked: Sequence[Path], before: Callable[[Path], float] = lambda path_E: 0.0
 ) -> Posterior:
     """What observations say of cells, seen or not: a Gaussian process (Rasmussen & Williams 2006, section 2.7).
 
@@ -64,7 +61,6 @@ def posterior(
         rows: path, group and loss of every observation, at least one.
         asked: paths.
         before: what a loss was expected to be before it was observed, over the best losses.
-        counts: for how many observations one of a group counts: its noise has so much less variance.
     """
     groups = {group: place for place, group in enumerate(dict.fromkeys(group for _, group, _ in rows))}
     best = {group: min(loss for _, other, loss in rows if other == group) for group in groups}
@@ -75,8 +71,7 @@ def posterior(
     member_NG = torch.zeros(len(rows), len(groups), dtype=torch.float64)
     member_NG[range(len(rows)), [groups[group] for _, group, _ in rows]] = 1
     seen_NE, asked_AE = torch.tensor([list(path_E) for path_E, *_ in rows]), torch.tensor([list(p) for p in asked])
-    noise_N = torch.tensor([1 / counts(group) for _, group, _ in rows], dtype=torch.float64)
-    inverse_NN = torch.linalg.inv(_kernel(seen_NE, seen_NE) + noise_N.diag())
+    inverse_NN = torch.linalg.inv(_kernel(seen_NE, seen_NE) + torch.eye(len(rows), dtype=torch.float64))
     within_NG = inverse_NN @ member_NG
     precision_NN = inverse_NN - within_NG @ torch.linalg.solve(member_NG.T @ within_NG, within_NG.T)
     cross_AN = _kernel(asked_AE, seen_NE)

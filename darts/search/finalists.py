@@ -37,9 +37,8 @@ class Finalists(Phase):
 
     A round trains the incumbent and others for `rungs[0]` steps each, the best of them, one in `eta`, on to `rungs[1]`
     steps, and so on; a cell's loss is the mean training loss over the last two thirds of a rung. All of a round see the
-    same batches and start from the same generator, so differences of loss are those of the cells and of chance; the
-    next round draws anew. Of cells that compute the same, one is trained. Short trainings prefer what is easy to train,
-    so that more and more of them would settle on that: each round is longer than the one before, and counts for more.
+    same batches, each batch once, and start from the same generator, so differences of loss are those of the cells and
+    of chance; the next round draws anew. Of cells that compute the same, one is trained.
 
     A model of the losses of all rounds (`cell_model`) says which cell is the incumbent: the best of those trained. The
     first round takes the most probable cell and all that differ from it on one edge; later ones draw losses from the
@@ -49,8 +48,7 @@ class Finalists(Phase):
     Args:
         share: see `Phase`.
         channels, cells: of the networks; deep and narrow ones tell residual paths apart.
-        rungs: steps after which cells are compared, ascending; of the first round.
-        growth: how many times as long as in the round before rungs are.
+        rungs: steps after which cells are compared, ascending.
         eta: one in so many goes on to the next rung.
         candidates: cells of a round, after the first.
         trust: in the edge weights that the phase begins with, see `cell_model.liking`: by what share of the loss an
@@ -75,7 +73,6 @@ class Finalists(Phase):
         channels: int = 8,
         cells: int = 5,
         rungs: Sequence[int] = (64,),
-        growth: float = 1.5,
         eta: int = 4,
         candidates: int = 12,
         trust: float = 0.01,
@@ -98,11 +95,9 @@ class Finalists(Phase):
                 raise ValueError(f"{name}: got {number}; give {minimum} or more")
         if not 0 < lr < float("inf") or not weight_decay >= 0:
             raise ValueError(f"lr, weight_decay: got {lr} and {weight_decay}; give a rate above 0 and a decay from 0")
-        if not 1 <= growth < float("inf"):
-            raise ValueError(f"growth: got {growth}; give 1, for rounds of one length, or more")
         if not 0 <= trust < float("inf"):
             raise ValueError(f"trust: got {trust}; give 0 or more")
-        self.channels, self.cells, self.first_rungs, self.growth, self.eta = channels, cells, tuple(rungs), growth, eta
+        self.channels, self.cells, self.rungs, self.eta = channels, cells, tuple(rungs), eta
         self.candidates, self.trust, self.together = candidates, trust, together
         self.trainings = ShortTrainings(channels, cells, lr, weight_decay, warm_up, together)
         self._forget()
@@ -116,15 +111,6 @@ class Finalists(Phase):
         self.losses: dict[str, list[float]] = {}  # of this round
         self.mark: dict[str, Any] = {}  # where the stream of batches stood when the rung began
         self.trainings.begin("")
-
-    def _rungs(self, number: int) -> list[int]:
-        """Of a round, counted from 0."""
-        return [round(steps * self.growth**number) for steps in self.first_rungs]
-
-    @property
-    def rungs(self) -> list[int]:
-        """Of the round under way."""
-        return self._rungs(max(0, len(self.rounds) - 1))
 
     def passes(self, steps: Steps, relaxation: Relaxation) -> int:
         return self.together
@@ -177,26 +163,18 @@ class Finalists(Phase):
         deviation_A = (own_A + own_A[best] - 2 * with_A).clamp(min=0).sqrt()
         worse_A = model.mean_A - model.mean_A[best]
         rows = zip(seen, worse_A.tolist(), deviation_A.tolist(), seen.values(), strict=True)
-        lengths = sorted(
-            {self._rungs(number)[rung] for number, one in enumerate(self.rounds) for rung, _ in one.values()}
-        )
-        steps = f"{lengths[0]} to {lengths[-1]}" if len(lengths) > 1 else str(lengths[0])
+        steps = " or ".join(map(str, self.rungs))
         measure = f"training loss over the best's (C={self.channels}, N={self.cells}, {steps} steps)"
         return standing(measure, sorted(rows, key=lambda row: row[1]), higher_is_better=False)
 
     def _model(self, state: SearchState, asked: Sequence[Path]) -> Posterior:
         rows = [
-            (_path(state, cell), number * len(self.first_rungs) + rung, loss)
+            (_path(state, cell), number * len(self.rungs) + rung, loss)
             for number, observed in enumerate(self.rounds)
             for cell, (rung, loss) in observed.items()
         ]
         liked = liking(torch.tensor(self.weights))
-
-        def counts(group: int) -> float:
-            number, rung = divmod(group, len(self.first_rungs))
-            return self._rungs(number)[rung] / self.first_rungs[0]
-
-        return posterior(rows, asked, lambda path_E: -self.trust * liked(path_E), counts)
+        return posterior(rows, asked, lambda path_E: -self.trust * liked(path_E))
 
     def _observe(self, cells: Sequence[str]) -> dict[str, float]:
         """Keeps their losses of a rung that they have ended."""

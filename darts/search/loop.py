@@ -269,8 +269,9 @@ class Search:
             save_checkpoint(checkpoint_path(self.run_dir), content)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             raise Unwritable(
-                f"run_dir: cannot write the checkpoint of step {state.step} ({reason(error)}); the one of "
-                f"step {self.checkpointed_step} is kept. Free some space, then resume"
+                f"run_dir: cannot write the checkpoint of step {state.step} ({reason(error)}); "
+                + (f"the one of step {self.checkpointed_step} is kept. " if self.checkpointed_step >= 0 else "")
+                + "Free some space, then go on or start anew"
             ) from None
         self.checkpointed_step = state.step
 

@@ -98,6 +98,8 @@ class SearchResult:
 
         def build(content: dict[str, Any]) -> SearchResult:
             (name,) = (key for key in content if key.startswith(VALID))
+            if not content["history"] or not all(isinstance(content[key], int) for key in ("params", "flops", "steps")):
+                raise ValueError("it has no history, or no whole numbers for params, flops and steps")
             return cls(**{"supernet_valid" if key == name else key: value for key, value in content.items()})
 
         return read_result(path, "search", build)

@@ -78,10 +78,13 @@ class Task(ABC):
         in_channels, outputs, image_size: what a network gets and has to give.
         sizes: items of the two parts.
         settings: what else a result hinges on; stands in it.
+        about: the data in one line; `remarks` are what a user must know of single files.
         identity: what tells these data from others, by name; a run goes on with the same ones alone.
     """
 
     identity: Mapping[str, str] = MappingProxyType({})
+    about: str = ""
+    remarks: tuple[str, ...] = ()
 
     name: str
     device: torch.device

@@ -34,7 +34,8 @@ def split_indices(labels_N: Tensor, share: float, generator: torch.Generator) ->
     if not len(weights) or not len(architecture):
         empty = "the network weights" if not len(weights) else "the architecture"
         raise ValueError(
-            f"split: {share} of {len(labels_N)} images leaves none for {empty}; give a share nearer to 0.5"
+            f"split: got {share}; of {len(labels_N)} images it leaves none for {empty}, as every class is split by "
+            "itself; give classes of two images or more, and a share that leaves some of them on both sides"
         )
     return weights, architecture
 

@@ -67,7 +67,10 @@ class Classification(Task):
                 f"batch_size: got {batch_size}, but the split gives {self.sizes[0]} images to the weights and "
                 f"{self.sizes[1]} to the architecture; give at most {min(self.sizes)}"
             )
-        self.identity = images.identity()
+        self.identity, self.about = images.identity(), images.about()
+        if images.left_out:
+            self.about += f", {len(images.left_out):,} left out"
+        self.remarks = (*images.left_out, *images.notes)
         self.normalize = Normalizer(images, device)
         self.evaluation_order = torch.randperm(self.sizes[1], generator=make_generator(seed, "evaluation"))
         self.train, self.valid = (

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 NAS_BENCH_201 = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
+MOST_NODES = 64  # 2,016 edges
+
+
 class CellSpace(Space):
     """Cells of `num_nodes` nodes over a list of operations; NAS-Bench-201's 15,625 cells by default.
 
@@ -33,8 +36,8 @@ class CellSpace(Space):
     """
 
     def __init__(self, num_nodes: int = 4, operations: Sequence[str] = NAS_BENCH_201) -> None:
-        if num_nodes < 2:
-            raise ValueError(f"num_nodes: got {num_nodes}; a cell needs at least 2 nodes")
+        if not 2 <= num_nodes <= MOST_NODES:
+            raise ValueError(f"num_nodes: got {num_nodes}; give 2 to {MOST_NODES} nodes")
         if len(operations) < 2 or len(set(operations)) != len(operations):
             raise ValueError(f"operations: got {list(operations)}; give at least 2 different names")
         for name in operations:

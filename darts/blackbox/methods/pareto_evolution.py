@@ -19,7 +19,9 @@ class ParetoEvolution(RegularizedEvolution):
         population, sample, remove: see `RegularizedEvolution`; ``worst`` is the worst in value.
     """
 
-    def __init__(self, population: int = 50, sample: int = 20, remove: str = "oldest") -> None:
+    usual = 50
+
+    def __init__(self, population: int | None = None, sample: int = 20, remove: str = "oldest") -> None:
         super().__init__(population, sample, remove)
 
     def setup(self) -> None:

@@ -15,7 +15,7 @@ class RegularizedEvolution(Baseline):
     """The best of a random sample of the population has a child with one mutation; the oldest member is removed.
 
     Args:
-        population: members P, first drawn uniformly.
+        population: members P, first drawn uniformly; None for `usual`, or a fifth of the evaluations if that is less.
         sample: members S drawn, with replacement, for a tournament.
         remove: ``oldest`` as published, ``worst``, or ``none``, which keeps all.
     """
@@ -23,15 +23,20 @@ class RegularizedEvolution(Baseline):
     requires = ("mutate",)
     names_parents = True
 
-    def __init__(self, population: int = 100, sample: int = 10, remove: str = "oldest") -> None:
-        at_least("population", population, 1)
+    usual = 100
+
+    def __init__(self, population: int | None = None, sample: int = 10, remove: str = "oldest") -> None:
+        if population is not None:
+            at_least("population", population, 1)
         at_least("sample", sample, 1)
         if remove not in REMOVE:
             raise ValueError(f"remove: got {remove!r}; allowed are {', '.join(REMOVE)}")
-        self.population, self.sample, self.remove = population, sample, remove
+        self.given, self.sample, self.remove = population, sample, remove
 
     def setup(self) -> None:
-        self.needs("population", self.population)
+        if self.given is not None:
+            self.needs("population", self.given)
+        self.population = self.given or min(self.usual, max(1, self.evaluations // 5))
         self.members: list[Rated] = []  # in order of answers
         self.ranked: list[Rated] = []  # the same ones, the worst first; of equal ones the older
 

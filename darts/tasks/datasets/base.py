@@ -12,14 +12,29 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from darts.run.memory import check_memory
+
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: bytes (N, C, H, W), labels (N) in [0, number of classes), names of the classes."""
+    """Labelled images.
+
+    Attributes:
+        images_NCHW, labels_N, classes: bytes, labels in [0, number of classes), names of the classes.
+        left_out: files that are not among them, and why.
+        notes: what is not in the pixels of some that are.
+    """
 
     images_NCHW: Tensor
     labels_N: Tensor
     classes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def about(self) -> str:
+        """``3 classes, 142 images (smallest class 9)``."""
+        smallest = int(torch.bincount(self.labels_N, minlength=len(self.classes)).min())
+        return f"{len(self.classes)} classes, {len(self):,} images (smallest class {smallest:,})"
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -64,6 +79,7 @@ class Dataset(ABC):
     def __init__(self, name: str, image_size: int, crop_padding: int = 0, flip: bool = False) -> None:
         if image_size < 1:
             raise ValueError(f"image_size: got {image_size}; give 1 or more")
+        check_memory("image_size", image_size, 64 * 3 * 4 * image_size**2, "a batch of 64 images")
         if crop_padding < 0:
             raise ValueError(f"crop_padding: got {crop_padding}; give 0 or more")
         self.name, self.image_size, self.crop_padding, self.flip = name, image_size, crop_padding, flip

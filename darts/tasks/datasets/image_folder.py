@@ -5,12 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from darts.run.errors import UserError, reason
+from darts.run.errors import UserError
+from darts.run.memory import check_memory
 from darts.tasks.datasets.base import Dataset, Images
+
+SHOWN = 10  # bad files in a message
 
 
 class ImageFolder(Dataset):
@@ -21,6 +23,7 @@ class ImageFolder(Dataset):
         image_size: side of the square images after resizing, pixels.
         crop_padding, flip: see `Dataset`.
         name: what reports call it; the folder's name if None.
+        skip_bad: leave out files that cannot be read, instead of refusing them all at once.
 
     Raises:
         ValueError: a size that is not positive.
@@ -34,7 +37,9 @@ class ImageFolder(Dataset):
         crop_padding: int = 4,
         flip: bool = True,
         name: str | None = None,
+        skip_bad: bool = False,
     ) -> None:
+        self.skip_bad = skip_bad
         self.root = Path(root).expanduser()
         super().__init__(name or self.root.resolve().name, image_size, crop_padding, flip)
 
@@ -70,37 +75,52 @@ class ImageFolder(Dataset):
         return classes
 
     def _load(self, part: str, classes: tuple[str, ...]) -> Images:
-        files: list[Path] = []
-        labels: list[int] = []
+        from PIL import Image
+
+        known = Image.registered_extensions()
+        files: list[tuple[Path, int]] = []
+        left_out: list[str] = []
         for label, name in enumerate(classes):
             folder = self.root / part / name
-            found = sorted(
-                path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))
-            )
-            if not found:
-                raise UserError(f"dataset.root: the class folder {folder} is empty; add images or remove it")
-            files += found
-            labels += [label] * len(found)
+            for path in sorted(folder.rglob("*")):
+                if path.is_dir() or _hidden(path.relative_to(folder)):
+                    continue
+                if path.suffix and path.suffix.lower() not in known:
+                    left_out.append(f"{path}: no image, by its name")
+                else:
+                    files.append((path, label))
+        check_memory("image_size", self.image_size, 2 * 3 * len(files) * self.image_size**2, f"{len(files):,} images")
         with ThreadPoolExecutor() as pool:
-            images_NCHW = torch.stack(list(pool.map(self._decode, files)))
-        return Images(images_NCHW, torch.tensor(labels), classes)
-
-    def _decode(self, path: Path) -> Tensor:
-        from PIL import Image, ImageOps
-        from torchvision.transforms.functional import pil_to_tensor
-
-        try:
-            with Image.open(path) as opened:
-                upright = ImageOps.exif_transpose(opened)
-                if upright.mode.startswith("I"):  # 16 bits: Pillow would clip instead of scaling
-                    upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
-                # resizes the shorter side and crops the centre
-                image = ImageOps.fit(upright.convert("RGB"), (self.image_size, self.image_size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            decoded = list(pool.map(lambda file: self._decode(file[0]), files))
+        bad = [f"{path}: {found}" for (path, _), found in zip(files, decoded, strict=True) if isinstance(found, str)]
+        if bad and not self.skip_bad:
+            shown = "; ".join(bad[:SHOWN]) + (f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
             raise UserError(
-                f"dataset.root: {path} is no image that can be read ({reason(error)}); remove or replace it"
-            ) from None
-        return pil_to_tensor(image)
+                f"dataset.root: {len(bad)} of {len(files)} files cannot be read ({shown}); remove or replace them, or "
+                "leave them out with dataset.skip_bad=true"
+            )
+        good = [(label, *found) for (_, label), found in zip(files, decoded, strict=True) if not isinstance(found, str)]
+        labels = [label for label, *_ in good]
+        for label, name in enumerate(classes):
+            if label not in labels:
+                raise UserError(
+                    f"dataset.root: the class folder {self.root / part / name} is empty; add images or remove it"
+                )
+        names = [path for (path, _), found in zip(files, decoded, strict=True) if not isinstance(found, str)]
+        notes = [f"{path}: {note}" for path, (*_, note) in zip(names, good, strict=True) if note]
+        images_NCHW = torch.stack([pixels for _, pixels, _ in good])
+        return Images(images_NCHW, torch.tensor(labels), classes, (*left_out, *bad), tuple(notes))
+
+    def _decode(self, path: Path) -> tuple[Tensor, str] | str:
+        """Pixels and a note, or what is wrong."""
+        from darts.tasks.datasets.decoding import BadImage, decode
+
+        if path.is_symlink() and not path.exists():
+            return "a link to nowhere"
+        try:
+            return decode(path, self.image_size)
+        except BadImage as problem:
+            return str(problem)
 
 
 def _hidden(path: Path) -> bool:

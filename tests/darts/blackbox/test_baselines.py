@@ -174,5 +174,8 @@ def test_impossible_settings_are_refused_by_name(file: Path) -> None:
 def test_a_budget_below_the_population_is_refused(file: Path) -> None:
     node = yaml.safe_load(file.read_text(encoding="utf-8"))
     for key in {"population", "start"} & node.keys():
+        if node[key] is None:  # then it follows the budget
+            assert BlackBox(build_part(node, file.stem), CellSpace(), Toy(CellSpace()), 5).run(0).evaluations == 5
+            node[key] = 50
         with pytest.raises(ValueError, match=rf"{key}: got {node[key]} with budget.evaluations=5"):
             BlackBox(build_part(node, file.stem), CellSpace(), Toy(CellSpace()), 5).run(0)

@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -138,23 +139,27 @@ def test_an_interrupted_run_says_how_to_go_on(console: list[str], table: Path, t
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["budget.evaluations=50"], "baseline.population: got 100 with budget.evaluations=50; give population at most"),
+        (
+            ["budget.evaluations=50", "baseline.population=100"],
+            "baseline.population: got 100 with budget.evaluations=50; give population at most",
+        ),
         (
             ["evaluator.signal=cifar100/valid/200"],
             "evaluator.signal: table made has no column cifar100/valid/200; it",
         ),
         (["evaluator.truth=cifar10/test/12"], "evaluator.truth: table made has no column cifar10/test/12"),
-        (["baseline.population=x"], "baseline.population: got 'x'; give int"),
+        (["baseline.population=x"], "baseline.population: got 'x'; give a whole number or null"),
         (["seeds=0-x"], "seeds: got '0-x'; give a number, a range such as 0-499"),
         (["seeds=[1,0-3]"], "seeds: got [1, '0-3'], which names a seed twice"),
         (["baseline=nothing"], "baseline: got 'nothing'; allowed are bohb, genetic, gp"),
         (["baseline.size=3"], "unknown option 'baseline.size'"),
         (["budget.evaluations=0"], "budget.evaluations: got 0; give 1 to 1,562,500, 100 times the 15,625 cells"),
         (["budget.evaluations=99999999999"], "budget.evaluations: got 99,999,999,999; give 1 to 1,562,500"),
+        (["seeds=0-99999999999"], "seeds: got '0-99999999999'; give 1,000,000 seeds or fewer"),
         (["engine.threads=100000"], "engine.threads: got 100000; give 1 to "),
-        (["budget.evaluations=1.5"], "budget.evaluations: got 1.5; give int"),
-        (["budget.evaluations=many", "isomorphic_cache=maybe"], "budget.evaluations: got 'many'; give int"),
-        (["budget.evaluations=many", "isomorphic_cache=maybe"], "\nisomorphic_cache: got 'maybe'; give bool"),
+        (["budget.evaluations=1.5"], "budget.evaluations: got 1.5; give a whole number"),
+        (["budget.evaluations=many", "isomorphic_cache=maybe"], "budget.evaluations: got 'many'; give a whole number"),
+        (["budget.evaluations=many", "isomorphic_cache=maybe"], "\nisomorphic_cache: got 'maybe'; give true or false"),
         (["run_dir="], "run_dir: got an empty name; give a folder, or leave it out for outputs/baseline/DATE/TIME"),
         (["space.num_nodes=3"], "got 4 nodes, the space has 3; give an intact file, or another space="),
         (["baseline=hyperband", "evaluator.signal=cifar10/valid/12"], "several lengths of training"),
@@ -353,6 +358,38 @@ def test_a_study_stays_in_its_folder(name: str, here: Run, table: Path, tmp_path
     assert not list(tmp_path.rglob("result.json"))
 
 
+def test_a_file_that_cannot_be_written_is_a_message(here: Run, runs: Path, tmp_path: Path) -> None:
+    """Files of more than 40,000 bytes fail, as on a full disk: the page is larger."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        done = here("compare", runs / "random", "run_dir=out", "oracle=none")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "File too large; what was complete before is kept" in done.stderr
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix == ".html" or "tmp" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("random", {"runs": []}), ("search", {"history": []}), ("search", {"params": "NaN"}),
+        ("search", {"cell": "|x|", "oracle": None}), ("search", {"history": [{"step": 1, "cell": "|x|"}]}),
+    ],
+)  # fmt: skip
+def test_results_that_hold_something_else_are_refused(
+    name: str, change: dict[str, Any], here: Run, runs: Path, table: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(runs / name, tmp_path / "odd")
+    (folder / "result.json").write_text(json.dumps(result(folder) | change))
+    done = here("compare", folder, "run_dir=out", f"oracle.path={table}")
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stderr
+    assert "odd/result.json" in done.stderr
+
+
 def test_runs_of_other_seeds_are_of_one_method(here: Run, table: Path, tmp_path: Path) -> None:
     for seeds in ("2-3", "0-1"):
         here("baseline", "baseline=random_search", "budget.evaluations=10", f"seeds={seeds}", f"oracle.path={table}",
@@ -471,7 +508,7 @@ def test_an_interrupted_study_with_parts_of_ones_own_goes_on_by_the_same_words(
     assert "first was interrupted after 2 of 5 seeds; the same words with run_dir=out go on" in errors
     assert "Traceback" not in errors
     assert [path.name for path in (stopped / "out/runs").iterdir()] == ["first"]
-    assert (stopped / "out/runs/first/runs.jsonl").read_text().count("\n") == 3
+    assert (stopped / "out/runs/first/runs.jsonl").read_text().count("\n") == 2
     (stopped / "begun").unlink()
 
     if by_words:
@@ -484,7 +521,7 @@ def test_an_interrupted_study_with_parts_of_ones_own_goes_on_by_the_same_words(
         monkeypatch.chdir(folder)
         done = here(*words[len(console) :])
         assert done.returncode == 0, done.stderr
-    assert len((stopped / "begun").read_text()) == (1 + 2) + (1 + 5), "seeds that were done are not run once more"
+    assert len((stopped / "begun").read_text()) == (1 + 3) + (1 + 5), "seeds that were done are not run once more"
     for name in ("first", "second"):
         ended = [result(folder / "out/runs" / name) for folder in (whole, stopped)]
         for content in ended:
@@ -566,9 +603,11 @@ def test_the_page_works_in_a_real_browser(here: Run, table: Path, runs: Path, tm
     assert "CONSOLE" not in plain.stderr
     assert len(methods(plain.stdout)) == 5
     by_name = opened(page.replace("</body>", press.format(place=0)), "--dump-dom").stdout
-    assert methods(by_name) == sorted(methods(by_name), reverse=True)
+    assert methods(by_name) == sorted(methods(by_name))
     twice = press.format(place=0).replace("</body>", "") + press.format(place=0)
-    assert methods(opened(page.replace("</body>", twice), "--dump-dom").stdout) == sorted(methods(by_name))
+    assert methods(opened(page.replace("</body>", twice), "--dump-dom").stdout) == sorted(
+        methods(by_name), reverse=True
+    )
     for name, size in (("wide", "1000,2400"), ("phone", "400,2400")):
         picture = tmp_path / f"{name}.png"
         opened(page, f"--screenshot={picture}", f"--window-size={size}")

@@ -126,9 +126,9 @@ def test_the_table_for_people_reads_cells_from_standard_input(
         row = by_cell[cell]
         lines = block.splitlines()
         assert lines[0].split() == ["cell", cell]
-        shown = {" ".join(line.split()[:-1]): line.split()[-1] for line in lines}
-        assert shown["index"] == str(computed_index(cell))
-        assert shown["benchmark index"] == row["index"]
+        shown = {name.strip(): value for name, _, value in (line.partition("  ") for line in lines)}
+        assert shown["index"].split() == [str(computed_index(cell)), "(this", "program's)"]
+        assert shown["benchmark index"].split() == [row["index"], "(NAS-Bench-201's", "own)"]
         assert any(line.startswith("canonical") for line in lines)
         assert any(line.startswith("parameters") and f"{int(row['params_cifar10']):,} " in line for line in lines)
         assert any(line.startswith("FLOPs") for line in lines)
@@ -246,3 +246,26 @@ def test_a_table_may_have_any_name(
     assert (status, err) == (0, "")
     assert json.loads(out)["table"] == Path(name).stem
     assert json.loads(out)["benchmark_index"] == 1
+
+
+def test_cells_are_found_by_either_number(
+    table_path: Path, table_rows: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = table_rows[6111]
+    for word in (f"index={computed_index(row['cell'])}", f"benchmark_index=[{row['index']}]"):
+        assert main(["query", word, "format=json", f"oracle.path={table_path}"]) == 0
+        assert json.loads(capsys.readouterr().out)["cell"] == row["cell"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("index=15625", "index: got 15625; give whole numbers from 0 to 15624"),
+        ("index=first", "index: got 'first'"),
+        ("benchmark_index=[-1]", "benchmark_index: got -1"),
+        ("benchmark_index=3", "benchmark_index: no table here knows the benchmark's numbers"),
+    ],
+)
+def test_numbers_of_no_cell_are_refused(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["query", word, "oracle=none"]) == 2
+    assert message in capsys.readouterr().err

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from darts.compare.load import Loaded, Method
-from darts.compare.summary import RANDOM, agreement, choose_axis, matched_ranks, mean_of, summary, unequal_cost
+from darts.compare.summary import (
+    RANDOM,
+    agreement,
+    choose_axis,
+    headline,
+    matched_ranks,
+    mean_of,
+    summary,
+    unequal_cost,
+)
 from darts.compare.trials import Measure, Trial
 from darts.oracle.base import Column, Table
 from supernet.spaces.cells import CellSpace
@@ -135,3 +144,27 @@ def test_agreement_counts_the_most_common_choice_of_each_edge() -> None:
         trial.cell = cell
     assert agreement(made, SPACE) == pytest.approx((2 / 3 + 3 / 3 + 1 / 3) / 3)
     assert agreement(method("a", [1.0]), SPACE) is None
+
+
+@pytest.mark.parametrize(
+    ("truths", "others", "said"),
+    [
+        (
+            [4, 5, 6, 7],
+            [0, 1, 2, 3],
+            "a found 5.50% in the mean of 4 runs, 4.00 better than b: more than luck (p = 0.014",
+        ),
+        ([4, 5, 6, 7], [3, 4, 5, 6], "1.00 better than b: which may be luck (p = "),
+        ([4, 5], [0, 1], "4.00 better than b: too few runs to tell that from luck"),
+    ],
+)
+def test_the_first_sentence_says_who_won_and_whether_it_is_luck(
+    truths: list[float], others: list[float], said: str
+) -> None:
+    """Of the 70 ways to choose 4 of 8 different values, one is as extreme as the first."""
+    content = loaded([method("b", others), method("a", truths)])
+    sentence = headline(content, summary(content, "cost", None), "cost")
+    assert said in sentence
+    assert sentence.endswith("5 against 5 cost (full trainings).")
+    alone = loaded([method("a", truths)])
+    assert headline(alone, summary(alone, "cost", None), "cost").startswith("a found ")

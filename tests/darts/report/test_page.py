@@ -153,6 +153,8 @@ def test_the_table_is_sorted_by_exact_values(shown: Page) -> None:
     assert fields == [str(row[name]) for row in rows for name in columns]
     assert len(markup.all("tr")) == 1 + len(rows)
     assert all(attrs["scope"] == "col" and attrs["title"] for attrs in markup.all("th"))
+    best = dict(zip(columns, (attrs["data-best"] for attrs in markup.all("th")), strict=True))
+    assert (best["truth_mean"], best["rank"], best["cost"], best["failed"]) == ("high", "low", "low", "low")
 
 
 def test_what_is_not_known_of_one_method_is_an_empty_field() -> None:

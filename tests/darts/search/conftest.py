@@ -21,7 +21,7 @@ def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
         assert main([str(word) for word in words]) == 2
         captured = capfd.readouterr()
         assert captured.out == ""
-        assert captured.err.startswith("darts: ")
+        assert captured.err.startswith("darts: ") or "\ndarts: " in captured.err  # after the line about the data
         assert "Traceback" not in captured.err
         return captured.err
 

@@ -76,6 +76,11 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
         ("space.operations=[]", "space.operations"),
         ("space.operations=[none,maxpool]", "maxpool"),
         ("dataset.image_size=0", "dataset.image_size"),
+        # what no machine holds, said before it is made
+        ("network.channels=1000000", "network.channels, cells: got channels=1000000"),
+        ("network.cells=100000000", "cells=100000000; the weights"),
+        ("space.num_nodes=100000", "space.num_nodes: got 100000; give 2 to 64 nodes"),
+        ("dataset.image_size=1000000", "dataset.image_size: got 1000000; a batch of 64 images alone would take"),
         ("data.split=0", "data.split"),
         ("data.split=1", "data.split"),
         ("data.split=1.5", "data.split"),
@@ -117,7 +122,7 @@ def test_a_wrong_value_ends_with_a_message_that_names_the_option(
         (["auxiliary_skip", "relaxation.inner.temperature=0"], "relaxation.inner.temperature: got 0;"),
         (
             ["auxiliary_skip", "relaxation.inner.temperature=warm"],
-            "relaxation.inner.temperature: got 'warm'; give float",
+            "relaxation.inner.temperature: got 'warm'; give a number",
         ),
         (
             ["partial_channels", "relaxation.k=3"],

@@ -145,13 +145,3 @@ def test_liking_is_the_standardised_logarithm_of_the_weights() -> None:
     even = liking(torch.full((2, 3), 1 / 3))
     assert {even(path) for path in [(0, 0), (1, 2), (2, 2)]} == {0.0}
     assert math.isfinite(liking(torch.tensor([[0.0, 1.0], [0.5, 0.5]]))((0, 0))), "a closed operation"
-
-
-def test_an_observation_that_counts_twice_says_as_much_as_two() -> None:
-    rows = [((0, 0), 0, 1.0), ((1, 0), 0, 1.1), ((2, 1), 0, 1.2), ((0, 0), 1, 3.3), ((1, 0), 1, 3.1), ((2, 1), 1, 3.2)]
-    twice = [*rows, *(row for row in rows if row[1] == 1)]
-    asked = [(0, 0), (1, 0), (2, 1), (2, 2)]
-    counted = posterior(rows, asked, counts=lambda group: [1.0, 2.0][group])
-    torch.testing.assert_close(counted.mean_A, posterior(twice, asked).mean_A, rtol=0, atol=1e-12)
-    assert counted.mean_A.argmin() == 1
-    assert posterior(rows, asked, counts=lambda group: [2.0, 1.0][group]).mean_A.argmin() == 0

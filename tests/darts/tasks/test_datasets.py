@@ -225,6 +225,63 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[:, :14] > 128, False)
 
 
+def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
+    picture = np.dstack([colour(200, 0, 100), np.full((8, 8), 51, dtype=np.uint8)])  # a fifth
+    expected = [round(0.2 * value + 0.8 * 255) for value in (200, 0, 100)]
+    found = decoded(tmp_path, lambda path: save(path, picture)).astype(int)
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("scale", "high"), [(255, 1.0), (1, 200.0)])
+def test_floating_point_images_keep_their_contrast(tmp_path: Path, scale: float, high: float) -> None:
+    grey = np.linspace(0, high, 64, dtype=np.float32).reshape(8, 8)
+    found = decoded(tmp_path, lambda path: Image.fromarray(grey).save(path), "tiff")
+    assert np.abs(found[..., 0] - np.rint(grey * scale)).max() <= 1
+
+
+@pytest.mark.parametrize("values", [np.float32([[0, 300]]), np.float32([[-1, 1]]), np.int32([[0, 70000]])])
+def test_values_without_a_meaning_are_refused(tmp_path: Path, values: Array) -> None:
+    with pytest.raises(UserError, match=r"values from .* have a meaning"):
+        decoded(tmp_path, lambda path: Image.fromarray(values.repeat(8, 0).repeat(4, 1)).save(path), "tiff")
+
+
+def test_the_first_frame_of_an_animation_is_taken_and_said(tmp_path: Path) -> None:
+    frames = [Image.fromarray(colour(*rgb)) for rgb in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    found = decoded(tmp_path, lambda path: frames[0].save(path, save_all=True, append_images=frames[1:]), "gif")
+    np.testing.assert_array_equal(found, colour(255, 0, 0))
+    notes = ImageFolder(str(tmp_path), image_size=8).load_train().notes
+    assert [note.endswith("image.gif: the first of 3 frames") for note in notes] == [True, True]
+
+
+def test_large_jpegs_are_decoded_small_and_look_alike(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:512, 0:512]
+    picture = np.stack([127 + 120 * np.sin(rows / (60 + 9 * k)) * np.cos(columns / 70) for k in range(3)], 2)
+    large = Image.fromarray(picture.astype(np.uint8))
+    found = decoded(tmp_path, lambda path: large.save(path, quality=95), "jpg", 32)
+    assert np.abs(found.astype(int) - np.asarray(large.resize((32, 32), Image.Resampling.BICUBIC))).max() <= 6
+
+
+def test_all_bad_files_are_named_at_once_or_left_out(root: Path) -> None:
+    break_truncated_image(root)
+    break_empty_file(root)
+    (root / "train/zebra/gone.png").symlink_to(root / "nowhere.png")
+    for name in ("Thumbs.db", "desktop.ini", "notes.txt"):
+        (root / "train/ant" / name).write_bytes(b"something else")
+    with pytest.raises(UserError) as caught:
+        ImageFolder(str(root), image_size=8).load_train()
+    message = str(caught.value)
+    assert message.startswith("dataset.root: 3 of 7 files cannot be read (")
+    assert "noise.png: " in message
+    assert "2.png: no image of a known format" in message
+    assert "gone.png: a link to nowhere" in message
+    assert message.endswith("leave them out with dataset.skip_bad=true")
+    images = ImageFolder(str(root), image_size=8, skip_bad=True).load_train()
+    assert images.labels_N.tolist() == [0, 0, 1, 1]
+    assert images.about() == "2 classes, 4 images (smallest class 2)"
+    names = sorted(Path(line.split(": ")[0]).name for line in images.left_out)
+    assert names == ["2.png", "Thumbs.db", "desktop.ini", "gone.png", "noise.png", "notes.txt"]
+
+
 def test_hidden_files_and_folders_are_no_images(root: Path) -> None:
     """What macOS and Jupyter leave behind."""
     (root / "train" / ".DS_Store").write_bytes(b"\0")
@@ -280,10 +337,6 @@ def break_empty_class(root: Path) -> None:
     (root / "train" / "ant").mkdir()
 
 
-def break_text_file(root: Path) -> None:
-    (root / "train" / "ant" / "notes.txt").write_text("these are ants")
-
-
 def break_truncated_image(root: Path) -> None:
     save(root / "train" / "ant" / "noise.png", np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
     whole = (root / "train" / "ant" / "noise.png").read_bytes()
@@ -307,9 +360,8 @@ def break_test_class(root: Path) -> None:
         (break_one_class, "one class, zebra"),
         (break_no_class, "empty"),
         (break_empty_class, "ant is empty"),
-        (break_text_file, "notes.txt is no image"),
-        (break_truncated_image, "noise.png is no image"),
-        (break_empty_file, "2.png is no image"),
+        (break_truncated_image, "1 of 5 files cannot be read"),
+        (break_empty_file, "2.png: no image of a known format"),
         (break_test_class, "test lacks the classes zebra"),
     ],
 )

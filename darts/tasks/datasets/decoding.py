@@ -1,0 +1,65 @@
+"""One file of any image format to the bytes of a square RGB image."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from darts.run.errors import reason
+
+BACKGROUND = (255, 255, 255)  # below transparent pixels
+
+
+class BadImage(Exception):
+    """It cannot be read, or its values have no clear meaning; the message says why."""
+
+
+def decode(path: Path, size: int) -> tuple[Tensor, str]:
+    """The image, its shorter side resized to `size` and the centre cropped, (3, size, size); and what was left out of
+    it, if something was.
+
+    Transparent pixels lie on white; of several frames the first is taken.
+
+    Raises:
+        BadImage: see there.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's about odd metadata
+            with Image.open(path) as opened:
+                frames = getattr(opened, "n_frames", 1)
+                opened.draft("RGB", (2 * size, 2 * size))  # JPEGs are decoded at a fraction of their size
+                image = ImageOps.fit(_rgb(ImageOps.exif_transpose(opened)), (size, size))
+    except UnidentifiedImageError:
+        raise BadImage("no image of a known format") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise BadImage(reason(error)) from None
+    return pil_to_tensor(image), f"the first of {frames} frames" if frames > 1 else ""
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_bytes(np.asarray(image), image.mode)).convert("RGB")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, BACKGROUND), over).convert("RGB")
+    return image.convert("RGB")
+
+
+def _bytes(values: np.ndarray, mode: str) -> np.ndarray:
+    """Values that Pillow would clip or wrap, in their place among 256."""
+    low, high = float(values.min()), float(values.max())
+    if mode == "F":
+        if not (np.isfinite(values).all() and low >= 0 and high <= 255):
+            raise BadImage(f"floating-point values from {low:g} to {high:g}; 0 to 1 and 0 to 255 have a meaning")
+        scale = 255.0 if high <= 1 else 1.0
+    else:
+        if low < 0 or high > 65535:
+            raise BadImage(f"32-bit values from {low:g} to {high:g}; up to 16 bits have a meaning")
+        scale = 1 / 257
+    return (values * scale).round().astype(np.uint8)
