@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from supernet.relaxations.base import Relaxation
     from supernet.spaces.base import Space
 
+SHOWN = 20  # candidates in a picture
+
 
 def names_of(result: SearchResult) -> list[str]:
     """The pictures that `draw_search` writes."""
@@ -101,7 +103,7 @@ def _standing(standing: dict[str, Any]):  # type: ignore[no-untyped-def]
     """The best candidates, the found one on top, with the deviation of their difference from it."""
     from matplotlib.figure import Figure
 
-    cells = standing["cells"]
+    cells = standing["cells"][:SHOWN]
     places, values = range(len(cells)), [one["value"] for one in cells]
     colours = [ORANGE, *[BLUE] * (len(cells) - 1)]
     figure = Figure(figsize=(9, 1 + 0.24 * len(cells)), layout="constrained")

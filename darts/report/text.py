@@ -58,6 +58,11 @@ def _judged(standing: dict[str, Any]) -> str:
     return f"{text}; {standing['undecided']} more within two deviations of the best"
 
 
+def _few(names: list[str]) -> list[str]:
+    """Two names at most; of more their number."""
+    return names if len(names) < 3 else [f"{len(names)} others"]
+
+
 def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
     """How far the answer of a search of so many steps is decided, in plain words."""
     edges, lines = verdict["edges"], []
@@ -78,14 +83,14 @@ def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
             )
     elif verdict["by"] == "elimination":
         lines.append("by elimination: one operation an edge is left, and nothing says how close it was")
-    elif verdict["undecided"] is None:
+    elif verdict["undecided"] is None and not open_edges:
         lines.append("the best of those judged; darts rank says whether such judgement ranks cells")
     elif not open_edges:
         lines.append("decided: no other cell is within two deviations of it")
     else:
         agreed = ", ".join(f"{edge['edge']} {edge['operation']}" for edge in edges if edge["decided"])
         lines.append(f"cells as good, within two deviations, {'agree on ' + agreed if agreed else 'agree on no edge'}")
-        either = (f"{edge['edge']} {' or '.join([edge['operation'], *edge['rivals']])}" for edge in open_edges)
+        either = (f"{edge['edge']} {' or '.join([edge['operation'], *_few(edge['rivals'])])}" for edge in open_edges)
         lines.append(f"and differ on {'; '.join(either)}")
     lines.append(f"this cell stands since step {verdict['unchanged_since']} of {steps}")
     return [("" if number else "verdict", text) for number, text in enumerate(lines)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-SHOWN = 20  # cells that are kept, of all that were judged
+KEPT = 200  # cells, of all that were judged
 
 
 def standing(
@@ -30,5 +30,5 @@ def standing(
         "measure": measure, "unit": unit, "higher_is_better": higher_is_better, "judged": len(rows),
         "times": sum(times for *_, times in rows),
         "undecided": None if rows[0][2] is None else sum(undecided),
-        "cells": [dict(zip(names, row, strict=True)) for row in rows[:SHOWN]],
+        "cells": [dict(zip(names, row, strict=True)) for row in rows[:KEPT]],
     }  # fmt: skip

@@ -112,5 +112,5 @@ def _judged(space: Space, cell: str, standing: Mapping[str, Any]) -> list[dict[s
     for place, edge in enumerate(edges):
         names = dict.fromkeys(space.candidates[path[place]] for path in paths)
         edge["rivals"] = [name for name in names if name != edge["operation"]]
-        edge["decided"] = not edge["rivals"]
+        edge["decided"] = False if edge["rivals"] else None if len(as_good) < standing["undecided"] else True
     return edges

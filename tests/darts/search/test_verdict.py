@@ -84,6 +84,12 @@ def test_judged_cells_that_are_as_good_say_which_edges_are_open() -> None:
     assert text[1] == "and differ on 2<-1 none or skip_connect"
 
 
+def test_cells_as_good_that_were_not_kept_may_differ_anywhere() -> None:
+    judged = standing((CELL, 0, 0.0), (OTHER, 0.01, 0.02))
+    found = verdict(SPACE, CELL, records(CELL), uniform(1), judged | {"undecided": 7})
+    assert [edge["decided"] for edge in found["edges"]] == [None, None, False]
+
+
 def test_judged_cells_that_all_are_worse_leave_nothing_open() -> None:
     found = verdict(SPACE, CELL, records(CELL), uniform(1), standing((CELL, 0, 0.0), (OTHER, 0.05, 0.02)))
     assert found["undecided"] == 0
