@@ -72,12 +72,13 @@ def methods_for(space: Space) -> str:
 
 
 class Prepared(NamedTuple):
-    """What is run: the search, its seeds, and by what it is judged in the end."""
+    """What is run: the search, its seeds, by what it is judged in the end, and the threads of the CPU."""
 
     search: BlackBox
     seeds: list[int]
     table: Table | None
     truth: Column | None
+    threads: int | None
 
 
 def prepare(settings: Mapping[str, Any]) -> Prepared:
@@ -95,8 +96,9 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         parts["seeds"] = parse_seeds(settings["seeds"])
     with problems.of("device"):
         parts["device"] = choose_device(str(settings.get("device", "auto")))  # configs of version 0.1 have none
+    threads = settings.get("engine", {}).get("threads")  # configs of version 0.1 have none
     with problems.of("engine"):
-        check_threads(settings.get("engine", {}).get("threads"))
+        check_threads(threads)
     with problems.of():
         oracle = build_one(settings, "oracle", plugins)
         oracle.check()
@@ -130,7 +132,9 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     with problems.of("baseline"):
         parts["search"].start(parts["seeds"][0])
     problems.stop()
-    return Prepared(parts["search"], parts["seeds"], table, truth)
+    if threads is None and not evaluator.slow:
+        threads = 1  # small steps wait for threads more than they gain
+    return Prepared(parts["search"], parts["seeds"], table, truth, threads)
 
 
 def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tuple[BaselineResult, TrueFront | None]:
@@ -147,11 +151,8 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tu
     done = finished_runs(folder)
     try:
         slow, stop = search.evaluator.slow, StopRequest("evaluation")
-        threads = settings.get("engine", {}).get("threads")  # configs of version 0.1 have none
         with (
-            threads_of(
-                1 if threads is None and not slow else threads
-            ),  # small steps wait for threads more than they gain
+            threads_of(prepared.threads),
             stop.listening(),
             (folder / RUNS).open("a", encoding="utf-8") as stream,
             progress(len(seeds) == 1 and not slow) as bar,
@@ -183,7 +184,7 @@ def write_down(
     settings: Mapping[str, Any], folder: Path, prepared: Prepared, runs: Sequence[Run]
 ) -> tuple[BaselineResult, TrueFront | None]:
     """Look up what was found; write result.json and what goes with it."""
-    search, _, table, truth = prepared
+    search, _, table, truth, _ = prepared
     objective = search.objective
     result = BaselineResult(
         settings["label"], dict(settings["baseline"]), search.space.describe(), search.evaluator.describe(), None,

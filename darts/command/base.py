@@ -8,7 +8,7 @@ import pkgutil
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,9 +61,9 @@ class Command(ABC):
     place: ClassVar[int] = 100
     """In the list of commands."""
 
-    def completed(self, overrides: list[str]) -> list[str]:
-        """The key=value words, with those that follow from them; called before they are composed."""
-        return overrides
+    def implied(self, given: Mapping[str, Any]) -> list[str]:
+        """Further key=value words that follow from what was given, by key; asked before settings are composed."""
+        return []
 
     @abstractmethod
     def run(self, call: Call) -> int:

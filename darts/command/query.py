@@ -40,15 +40,16 @@ NATS-tss-v1_0-3ffb9-simple (a folder) or NAS-Bench-201-v1_1-096897.pth once; ora
             raise UserError("output: it goes with import=PATH; to keep answers, redirect: darts query ... > FILE")
         if settings["format"] not in ("table", "json"):
             raise UserError(f"format: got {settings['format']!r}; allowed are table, json")
+        by_number = any(settings[name] not in (None, []) for name in ("index", "benchmark_index"))
+        if not cells and not by_number and not sys.stdin.isatty():
+            cells = [line.strip() for line in sys.stdin if line.strip()]
+        if not cells and not by_number:
+            raise UserError("query: no cells; give cell strings in quotes, or one a line on standard input")
         space: Space = build_one(settings, "space", settings["plugins"])
+        genotypes = parse_all(space, cells)
         oracle = build_one(settings, "oracle", settings["plugins"])
         table = oracle.load(space)
-        genotypes = numbered(space, table, settings["index"], settings["benchmark_index"])
-        if not genotypes and not cells and not sys.stdin.isatty():
-            cells = [line.strip() for line in sys.stdin if line.strip()]
-        if not genotypes and not cells:
-            raise UserError("query: no cells; give cell strings in quotes, or one a line on standard input")
-        genotypes = [*parse_all(space, cells), *genotypes]
+        genotypes += numbered(space, table, settings["index"], settings["benchmark_index"])
         for number, genotype in enumerate(genotypes):
             answer = describe(space, genotype, table)
             if settings["format"] == "json":
@@ -74,12 +75,13 @@ def numbered(space: Space, table: Table | None, index: Any, benchmark_index: Any
         for number in numbers:
             if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < size:
                 raise UserError(f"{name}: got {number!r}; give whole numbers from 0 to {size - 1}")
-    if not theirs:
-        return [space.genotype(number) for number in ours]
-    known = {} if table is None else {table.benchmark_index(genotype): genotype for genotype in space}
-    if not known.keys() - {None}:
-        raise UserError("benchmark_index: no table here knows the benchmark's numbers; give oracle.path=TABLE")
-    return [*map(space.genotype, ours), *(known[number] for number in theirs)]
+    unknown = UserError("benchmark_index: no table here knows the benchmark's numbers; give oracle.path=TABLE")
+    if theirs and table is None:
+        raise unknown
+    try:
+        return [*map(space.genotype, ours), *(table.of_benchmark(number) for number in theirs if table is not None)]
+    except KeyError:
+        raise unknown from None
 
 
 def parse_all(space: Space, cells: Iterable[str]) -> list[Genotype]:

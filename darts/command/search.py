@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,20 +36,17 @@ class SearchCommand(Command):
   darts search -m seed=0,1,2 run_dir=RUNS                 a sweep; each job in RUNS/seed=N
 """
 
-    def completed(self, overrides: list[str]) -> list[str]:
+    def implied(self, given: Mapping[str, Any]) -> list[str]:
         """Where data have moved, the data set is that of the run."""
-        from darts.command.config import parse_overrides
+        if "resume" not in given or "dataset.root" not in given:
+            return []
         from darts.run.files import config_dir
         from darts.run.folder import read_config
         from darts.search.result import CONFIG_KEYS
 
-        given = {override.key_or_group: override for override in parse_overrides(overrides)}
-        if "resume" not in given or "dataset.root" not in given:
-            return overrides
-        stored = read_config(Path(str(given["resume"].value())), self.name, CONFIG_KEYS)["dataset"]
+        stored = read_config(Path(str(given["resume"])), self.name, CONFIG_KEYS)["dataset"]
         files = (config_dir() / "dataset").glob("*.yaml")
-        name = next((file.stem for file in files if str(stored.get("_target_")) in file.read_text("utf-8")), None)
-        return overrides if name is None else [f"dataset={name}", *overrides]
+        return [f"dataset={file.stem}" for file in files if str(stored.get("_target_")) in file.read_text("utf-8")][:1]
 
     def run(self, call: Call) -> int:
         from darts.run.folder import resuming

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from darts.command import config
 from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
-from darts.run.folder import new_run_dir, read_config
+from darts.run.folder import chosen_run_dir, read_config
 from darts.run.settings import anchored, differing, fixed
 
 
@@ -31,9 +31,9 @@ def sweep(command: Command, overrides: list[str], own_configs: Path | None) -> i
     home = config.primary_file(command.name, folders).parent
     config.explain(command.name, parsed, folders)
     roots = [word for word in overrides if word.startswith("run_dir=")]
-    if roots and not roots[-1].removeprefix("run_dir=").strip("\"'"):
-        raise UserError("run_dir: got an empty name; give a folder, or leave it out for one in outputs/")
-    root = roots[-1] if roots else config.quoted(f"run_dir={new_run_dir(command.name)}")
+    given = next((override.value() for override in reversed(parsed) if override.key_or_group == "run_dir"), None)
+    folder = chosen_run_dir(None if given is None else str(given), command.name)
+    root = roots[-1] if roots else config.quoted(f"run_dir={folder}")
     constant = ["run_dir", *(override.key_or_group for override in parsed if not override.is_sweep_override())]
     excluded = ",".join(f"'{name}'" for name in constant)
     sys.argv = [

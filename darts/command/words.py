@@ -77,9 +77,9 @@ def asked(command: Command, words: list[str]) -> tuple[Command, Call] | int:
         raise UserError(
             f"{swept.input_line}: several values need -m (darts {command.name} -m ...); a list is written key=[a,b]"
         )
-    settings = compose_config(command.name, command.completed(overrides), own_configs)
-    given = {override.key_or_group for override in parsed}
-    return command, Call(settings, given, positional, own_configs)
+    given = {override.key_or_group: override.value() for override in parsed}
+    settings = compose_config(command.name, [*command.implied(given), *overrides], own_configs)
+    return command, Call(settings, set(given), positional, own_configs)
 
 
 def take_flags(words: Sequence[str]) -> tuple[list[str], bool, Path | None]:

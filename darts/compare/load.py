@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from darts.blackbox.result import CONFIG_KEYS as BASELINE_KEYS
 from darts.blackbox.result import BaselineResult
@@ -25,7 +28,7 @@ from darts.oracle.base import Column, Oracle, Table
 from darts.run.errors import UserError, reason
 from darts.run.folder import read_config
 from darts.run.parts import build_one
-from darts.run.settings import FREE_OPTIONS, flat
+from darts.run.settings import PATHS, RUNNING, flat
 from darts.search.result import CONFIG_KEYS as SEARCH_KEYS
 from darts.search.result import SearchResult
 from darts.tasks.build import CLASSIFICATION
@@ -63,6 +66,11 @@ class Method:
     def truths(self) -> list[float]:
         """Of all runs, by seed."""
         return [trial.truth for trial in sorted(self.trials, key=lambda trial: trial.seed)]
+
+    def spent(self, axis: str) -> float | None:
+        """At the end, the mean of the runs; None if one of them does not know."""
+        known = [trial.spent.get(axis) for trial in self.trials]
+        return None if None in known else float(np.mean(known))  # type: ignore[arg-type]
 
     def best(self, measure: Measure) -> Trial:
         """The run with the best truth; of equal ones the one with the lowest seed."""
@@ -128,7 +136,7 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
     _one_alone("tables of known accuracies", tables)
     if table is not None and tables and table.name not in tables:
         table = None  # of other values than these runs
-    measure = _measure(read, truth, table)
+    measure = _measure(read, truth, table, next(iter(tables), None if table is None else table.name))
     methods: list[Method] = []
     objectives: dict[str, BaselineResult] = {}
     for folder, result, stored in read:
@@ -145,9 +153,7 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"run: {folder / 'result.json'} does not hold what it should ({reason(error)})") from None
         settings = {
-            key: value
-            for key, value in flat(stored).items()
-            if key.split(".")[0] not in OWN and key not in FREE_OPTIONS
+            key: value for key, value in flat(stored).items() if key.split(".")[0] not in OWN and key not in RUNNING
         }
         same = next((m for m in methods if m.label == label and m.settings == settings), None)
         if same is None:
@@ -181,8 +187,10 @@ def _one_alone(what: str, found: Mapping[str, Sequence[Path]]) -> None:
         raise UserError(f"these runs are of different {what} and cannot be compared ({listed}); compare each apart")
 
 
-def _measure(read: Sequence[tuple[Path, Result, dict[str, Any]]], truth: Column | None, table: Table | None) -> Measure:
-    """What all of them can be judged by.
+def _measure(
+    read: Sequence[tuple[Path, Result, dict[str, Any]]], truth: Column | None, table: Table | None, name: str | None
+) -> Measure:
+    """What all of them can be judged by; `name`: of the table that they were looked up in, or at hand.
 
     Raises:
         UserError: nothing.
@@ -192,10 +200,7 @@ def _measure(read: Sequence[tuple[Path, Result, dict[str, Any]]], truth: Column 
     if truth is None and shared:
         truth = min(shared, key=lambda column: (column != USUAL, column.split != "test", str(column)))
     if truth is not None:
-        names = [name for _, result, _ in read if (name := table_of(result)) is not None]
-        if table is not None:
-            names.append(table.name)
-        return Measure(str(truth), column=truth, table=names[0] if names else None)
+        return Measure(str(truth), column=truth, table=name)
     if any(known.values()):
         listed = "; ".join(f"{folder}: {', '.join(sorted(map(str, of))) or 'none'}" for folder, of in known.items())
         raise UserError(
@@ -245,16 +250,19 @@ def _tell_apart(methods: Sequence[Method]) -> None:
         differing = [key for key in keys if len({repr(method.settings.get(key)) for method in same}) > 1]
         shared = [key for key in differing if all(key in method.settings for method in same)]
         for chosen in (shared, differing):
-            labels = [f"{label} ({', '.join(_setting(key, method) for key in chosen)})" for method in same]
+            labels = [f"{label} ({', '.join(_setting(key, method, same) for key in chosen)})" for method in same]
             if len(set(labels)) == len(same):
                 break
         for method, own in zip(same, labels, strict=True):
             method.label = own
 
 
-def _setting(key: str, method: Method) -> str:
-    """``lr=0.1``, or ``evaluator=TrainEvaluator``."""
+def _setting(key: str, method: Method, same: Sequence[Method]) -> str:
+    """``lr=0.1``, or ``evaluator=TrainEvaluator``; of paths what they do not have in common."""
     value, parts = method.settings.get(key), key.split(".")
     if parts[-1] == "_target_":
         return f"{'.'.join(parts[:-1])}={str(value).rsplit('.', 1)[-1]}"
+    others = [str(other.settings.get(key)) for other in same]
+    if key in PATHS and all(map(os.path.isabs, others)):
+        value = os.path.relpath(str(value), os.path.commonpath(others))
     return f"{parts[-1]}={value}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from darts.compare.curves import curves
 from darts.compare.load import AXES, Loaded, Method, is_unknown
 from darts.compare.significance import Ranks, holm, mean_interval, ranks, superiority
 from darts.run.errors import UserError
@@ -66,18 +67,16 @@ def random_search_beside(method: Method, methods: Sequence[Method]) -> Method | 
 def at_equal_cost(method: Method, other: Method, axis: str) -> tuple[float, list[float], list[float]] | None:
     """What two methods had found when both had spent as much as the shortest of their runs in the end, and how much
     that was; None if one of their runs had nothing then."""
-    trials = [*method.trials, *other.trials]
-    place = min(trial.spent[axis] for trial in trials)
-    found = [trial.truth_at(axis, place) for trial in trials]
-    if any(truth is None for truth in found):
+    place = min(trial.spent[axis] for one in (method, other) for trial in one.trials)
+    own_R, others_R = (curves(one, axis, np.array([place]))[:, 0] for one in (method, other))
+    if np.isnan(own_R).any() or np.isnan(others_R).any():
         return None
-    truths = [float(truth or 0) for truth in found]
-    return place, truths[: len(method.trials)], truths[len(method.trials) :]
+    return place, own_R.tolist(), others_R.tolist()
 
 
 def unequal_cost(methods: Sequence[Method], axis: str) -> str:
     """What a reader must know where methods spent different amounts in the mean; empty if they did not."""
-    spent = {method.label: float(np.mean([trial.spent[axis] for trial in method.trials])) for method in methods}
+    spent = {method.label: method.spent(axis) or 0.0 for method in methods}
     least, most = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
     if spent[most] <= UNEQUAL * spent[least]:
         return ""
@@ -117,11 +116,6 @@ def summary(loaded: Loaded, axis: str, rank: Ranks | None) -> list[dict[str, Any
         if yardstick is not None and (found := at_equal_cost(method, yardstick, axis)) is not None:
             at, own, others = found
             better, p = superiority(list(map(measure.worth, own)), list(map(measure.worth, others)))
-        spent = {
-            name: float(np.mean([trial.spent[name] for trial in method.trials]))
-            for name in AXES
-            if all(name in trial.spent for trial in method.trials)
-        }
         rows.append(
             {
                 "method": method.label,
@@ -130,15 +124,15 @@ def summary(loaded: Loaded, axis: str, rank: Ranks | None) -> list[dict[str, Any
                 "truth_low": low,
                 "truth_high": high,
                 "rank": None if rank is None else float(rank.mean_M[place]),
-                "cost": spent.get("cost"),
+                "cost": method.spent("cost"),
                 "p_better_than_random": better,
                 "p_value": p,
                 "p_holm": None,
                 "compared_at": at,
                 "truth_std": float(np.std(truths, ddof=1)) if len(truths) > 1 else None,
                 "truth_best": best.truth,
-                "images": spent.get("images"),
-                "seconds": spent.get("seconds"),
+                "images": method.spent("images"),
+                "seconds": method.spent("seconds"),
                 "agreement": agreement(method, loaded.space),
                 "hypervolume": None if loaded.objective is None else mean_of([t.hypervolume for t in method.trials]),
                 "failed": sum(trial.failed for trial in method.trials),
@@ -159,13 +153,12 @@ def headline(loaded: Loaded, rows: Sequence[Mapping[str, Any]], axis: str) -> st
     first = by_label[rows[0]["method"]]
     found = f"{rows[0]['truth_mean']:.2f}{measure.unit}"
     runs = f"{len(first.trials)} run{'s' * (len(first.trials) > 1)}"
-    spent = {label: float(np.mean([trial.spent[axis] for trial in one.trials])) for label, one in by_label.items()}
     if len(rows) == 1:
-        return f"{first.label} found {found} in the mean of {runs}, for {spent[first.label]:,.4g} {AXES[axis]}."
+        return f"{first.label} found {found} in the mean of {runs}, for {first.spent(axis):,.4g} {AXES[axis]}."
     second = by_label[rows[1]["method"]]
     ahead = abs(rows[0]["truth_mean"] - rows[1]["truth_mean"])
     worths = [list(map(measure.worth, method.truths)) for method in (first, second)]
-    cost = f"{spent[first.label]:,.4g} against {spent[second.label]:,.4g} {AXES[axis]}"
+    cost = f"{first.spent(axis):,.4g} against {second.spent(axis):,.4g} {AXES[axis]}"
     _, p = superiority(*worths)
     if min(map(len, worths)) < 4:
         luck = "too few runs to tell that from luck"

@@ -11,36 +11,29 @@ from darts.blackbox.result import BaselineResult
 from darts.oracle.base import Column, Table
 from darts.run.errors import UserError
 from darts.search.result import SearchResult
+from darts.tasks.base import Metric
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(Metric):
     """What runs are judged by: a column of a table of known accuracies, or, where no table knows their cells, the
     number that they themselves ended with.
 
     Attributes:
         name: ``cifar10/test/200``, or ``supernet accuracy on digits``.
-        unit: behind a value.
+        unit, higher_is_better, limits: see `Metric`.
         column, table: of known accuracies; None for the runs' own number.
-        higher_is_better: its direction.
-        limits: lowest and highest value that there can be; None where there is no bound.
     """
 
-    name: str
     unit: str = "%"
+    limits: tuple[float | None, float | None] = (0.0, 100.0)
     column: Column | None = None
     table: str | None = None
-    higher_is_better: bool = True
-    limits: tuple[float | None, float | None] = (0.0, 100.0)
 
     @property
     def kind(self) -> str:
         """Of number, for headings."""
         return "own number" if self.column is None else "known accuracy"
-
-    def worth(self, value: float) -> float:
-        """The value with the sign that makes more better."""
-        return value if self.higher_is_better else -value
 
     def label(self, what: str) -> str:
         """For an axis: of what it is."""
@@ -73,11 +66,6 @@ class Trial:
     front: list[tuple[float, float]] = field(default_factory=list)
     hypervolume: float | None = None
 
-    def truth_at(self, axis: str, place: float) -> float | None:
-        """Of the incumbent after so much was spent; None before the first one."""
-        known = [truth for at, truth in self.curve[axis] if at <= place * (1 + 1e-9)]
-        return known[-1] if known else None
-
 
 Found = tuple[str, list[Trial], list[str]]  # label, trials, notes
 Result = SearchResult | BaselineResult
@@ -103,10 +91,7 @@ def own_measure(result: Result) -> Measure:
     if isinstance(result, BaselineResult):
         return Measure(str(result.evaluator["signal"]), "", limits=(None, None))
     metric = result.judged_by
-    return Measure(
-        f"supernet {metric.name} on {result.searched_on}", metric.unit,
-        higher_is_better=metric.higher_is_better, limits=metric.limits,
-    )  # fmt: skip
+    return Measure(**vars(metric) | {"name": f"supernet {metric.name} on {result.searched_on}"})
 
 
 def of_baseline(result: BaselineResult, folder: Path, measure: Measure) -> Found:

@@ -145,6 +145,16 @@ class Table:
         position = self._position(genotype)
         return None if self._benchmark_index is None else int(self._benchmark_index[position])
 
+    def of_benchmark(self, number: int) -> Genotype:
+        """The cell of a number of the benchmark's own.
+
+        Raises:
+            KeyError: this table does not know it.
+        """
+        if self._benchmark_index is None or number not in self._benchmark_index:
+            raise KeyError(f"table {self.name} does not know the benchmark's number {number}")
+        return self.space.genotype(int(np.flatnonzero(self._benchmark_index == number)[0]))
+
     def among_alike(self, genotype: Genotype) -> tuple[int, list[dict[str, str | int | float | None]]]:
         """Cells about as dear, and the rows of a cell with how many of these have a lower accuracy, `better_than`.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from darts.report.cell import draw_cell
 from darts.report.palette import BLUE, GREY, ORANGE, of_operation, plain_style
+from darts.report.text import few
 from darts.run.files import replacing
 from darts.search.result import SearchResult
 
@@ -93,8 +94,7 @@ def _titles(result: SearchResult, space: Space) -> list[str]:
         elif edge["decided"]:
             below = "judged, no other is as good"
         elif edge["rivals"]:
-            rivals = edge["rivals"]
-            below = f"judged, as good: {', '.join(rivals) if len(rivals) < 3 else f'{len(rivals)} others'}"
+            below = f"judged, as good: {', '.join(few(edge['rivals']))}"
         titles.append(f"{edge['edge']}: {edge['operation']}\n{below}")
     return titles
 

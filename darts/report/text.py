@@ -58,7 +58,7 @@ def _judged(standing: dict[str, Any]) -> str:
     return f"{text}; {standing['undecided']} more within two deviations of the best"
 
 
-def _few(names: list[str]) -> list[str]:
+def few(names: list[str]) -> list[str]:
     """Two names at most; of more their number."""
     return names if len(names) < 3 else [f"{len(names)} others"]
 
@@ -90,7 +90,7 @@ def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
     else:
         agreed = ", ".join(f"{edge['edge']} {edge['operation']}" for edge in edges if edge["decided"])
         lines.append(f"cells as good, within two deviations, {'agree on ' + agreed if agreed else 'agree on no edge'}")
-        either = (f"{edge['edge']} {' or '.join([edge['operation'], *_few(edge['rivals'])])}" for edge in open_edges)
+        either = (f"{edge['edge']} {' or '.join([edge['operation'], *few(edge['rivals'])])}" for edge in open_edges)
         lines.append(f"and differ on {'; '.join(either)}")
     lines.append(f"this cell stands since step {verdict['unchanged_since']} of {steps}")
     return [("" if number else "verdict", text) for number, text in enumerate(lines)]

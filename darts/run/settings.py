@@ -3,7 +3,7 @@ stands in."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from darts.run import moved
 
 PATHS = ("dataset.root", "oracle.path", "evaluator.run")  # files and folders that settings may name
 FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label")
-FREE_OPTIONS = ("dataset.root", "dataset.download", "engine.threads", "engine.checkpoint_minutes")
+RUNNING = ("engine.threads", "engine.checkpoint_minutes")
+FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)
 """What a run may go on with other values of: nothing that it computes hangs on them, or a command checks them."""
 
 
@@ -40,10 +41,10 @@ def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [f"{key} is {now[key]}, was {before[key]}" for key in before if key in now and now[key] != before[key]]
 
 
-def anchored(settings: Mapping[str, Any], paths: Collection[str] = PATHS) -> dict[str, Any]:
+def anchored(settings: Mapping[str, Any]) -> dict[str, Any]:
     """With paths that mean the same wherever the run goes on."""
     found = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
-    for path in paths:
+    for path in PATHS:
         group, key = path.split(".")
         node = found.get(group)
         if isinstance(node, dict) and isinstance(node.get(key), str):

@@ -8,6 +8,11 @@ from typing import Any
 KEPT = 200  # cells, of all that were judged
 
 
+def as_good(value: float, best: float, deviation: float) -> bool:
+    """Whether a candidate is within two deviations of the best."""
+    return abs(value - best) < 2 * deviation
+
+
 def standing(
     measure: str,
     rows: Sequence[tuple[str, float, float | None, int]],
@@ -25,7 +30,7 @@ def standing(
     """
     names = ("cell", "value", "deviation", "times")
     best = rows[0][1]
-    undecided = [abs(value - best) < 2 * deviation for _, value, deviation, _ in rows[1:] if deviation is not None]
+    undecided = [as_good(value, best, deviation) for _, value, deviation, _ in rows[1:] if deviation is not None]
     return {
         "measure": measure, "unit": unit, "higher_is_better": higher_is_better, "judged": len(rows),
         "times": sum(times for *_, times in rows),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from darts.search.standing import as_good
 from supernet.relaxations.base import Relaxation, opened
 from supernet.spaces.base import Space
 
@@ -107,10 +108,10 @@ def _judged(space: Space, cell: str, standing: Mapping[str, Any]) -> list[dict[s
     if standing["undecided"] is None:
         return edges
     best = cells[0]["value"]
-    as_good = [one["cell"] for one in cells[1:] if abs(one["value"] - best) < 2 * one["deviation"]]
-    paths = [space.path(space.parse(other)) for other in as_good]
+    rivals = [one["cell"] for one in cells[1:] if as_good(one["value"], best, one["deviation"])]
+    paths = [space.path(space.parse(rival)) for rival in rivals]
     for place, edge in enumerate(edges):
         names = dict.fromkeys(space.candidates[path[place]] for path in paths)
         edge["rivals"] = [name for name in names if name != edge["operation"]]
-        edge["decided"] = False if edge["rivals"] else None if len(as_good) < standing["undecided"] else True
+        edge["decided"] = False if edge["rivals"] else None if len(rivals) < standing["undecided"] else True
     return edges

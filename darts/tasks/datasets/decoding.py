@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +28,10 @@ def decode(path: Path, size: int) -> tuple[Tensor, str]:
         BadImage: see there.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's about odd metadata
-            with Image.open(path) as opened:
-                frames = getattr(opened, "n_frames", 1)
-                opened.draft("RGB", (2 * size, 2 * size))  # JPEGs are decoded at a fraction of their size
-                image = ImageOps.fit(_rgb(ImageOps.exif_transpose(opened)), (size, size))
+        with Image.open(path) as opened:
+            frames = getattr(opened, "n_frames", 1)
+            opened.draft("RGB", (2 * size, 2 * size))  # JPEGs are decoded at a fraction of their size
+            image = ImageOps.fit(_rgb(ImageOps.exif_transpose(opened)), (size, size))
     except UnidentifiedImageError:
         raise BadImage("no image of a known format") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:

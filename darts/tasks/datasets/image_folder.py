@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,27 +90,36 @@ class ImageFolder(Dataset):
                     left_out.append(f"{path}: no image, by its name")
                 else:
                     files.append((path, label))
-        check_memory("image_size", self.image_size, 2 * 3 * len(files) * self.image_size**2, f"{len(files):,} images")
-        with ThreadPoolExecutor() as pool:
+        try:
+            check_memory(
+                "dataset.image_size", self.image_size, 2 * 3 * len(files) * self.image_size**2, f"{len(files):,} images"
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's about odd metadata
             decoded = list(pool.map(lambda file: self._decode(file[0]), files))
-        bad = [f"{path}: {found}" for (path, _), found in zip(files, decoded, strict=True) if isinstance(found, str)]
+        pixels, labels, notes, bad = [], [], [], []
+        for (path, label), found in zip(files, decoded, strict=True):
+            if isinstance(found, str):
+                bad.append(f"{path}: {found}")
+                continue
+            picture_CHW, note = found
+            pixels.append(picture_CHW)
+            labels.append(label)
+            if note:
+                notes.append(f"{path}: {note}")
         if bad and not self.skip_bad:
             shown = "; ".join(bad[:SHOWN]) + (f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
             raise UserError(
                 f"dataset.root: {len(bad)} of {len(files)} files cannot be read ({shown}); remove or replace them, or "
                 "leave them out with dataset.skip_bad=true"
             )
-        good = [(label, *found) for (_, label), found in zip(files, decoded, strict=True) if not isinstance(found, str)]
-        labels = [label for label, *_ in good]
-        for label, name in enumerate(classes):
-            if label not in labels:
-                raise UserError(
-                    f"dataset.root: the class folder {self.root / part / name} is empty; add images or remove it"
-                )
-        names = [path for (path, _), found in zip(files, decoded, strict=True) if not isinstance(found, str)]
-        notes = [f"{path}: {note}" for path, (*_, note) in zip(names, good, strict=True) if note]
-        images_NCHW = torch.stack([pixels for _, pixels, _ in good])
-        return Images(images_NCHW, torch.tensor(labels), classes, (*left_out, *bad), tuple(notes))
+        for label in sorted({*range(len(classes))} - {*labels}):
+            raise UserError(
+                f"dataset.root: the class folder {self.root / part / classes[label]} is empty; add images or remove it"
+            )
+        return Images(torch.stack(pixels), torch.tensor(labels), classes, (*left_out, *bad), tuple(notes))
 
     def _decode(self, path: Path) -> tuple[Tensor, str] | str:
         """Pixels and a note, or what is wrong."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from scipy import stats
 
 from darts.blackbox.result import BaselineResult
@@ -388,6 +389,26 @@ def test_results_that_hold_something_else_are_refused(
     assert done.returncode == 2, done.stdout
     assert "Traceback" not in done.stderr
     assert "odd/result.json" in done.stderr
+
+
+def test_folders_of_images_of_one_name_are_told_apart(here: Run, tmp_path: Path) -> None:
+    for seed, place in enumerate(("one", "other")):
+        for name in ("cat", "dog"):
+            (tmp_path / place / "photos/train" / name).mkdir(parents=True)
+            for number in range(8):
+                picture = Image.new("RGB", (4, 4), (20 * number, 9, 99))
+                picture.save(tmp_path / place / f"photos/train/{name}/{number}.png")
+        done = here(
+            "search", "dataset=image_folder", f"dataset.root={place}/photos", "dataset.name=photos", f"seed={seed}",
+            "dataset.image_size=4", "data.batch_size=4", "method=plain", "network.channels=2", "budget.steps=1",
+            "monitor=[]", "oracle=none",
+            f"run_dir=runs/{place}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert here("compare", "runs", "run_dir=out", "oracle=none").returncode == 0
+    rows = rows_of(tmp_path / "out")
+    assert [row["runs"] for row in rows.values()] == ["1", "1"]
+    assert set(rows) == {f"Softmax, FirstOrder (root={place}/photos)" for place in ("one", "other")}
 
 
 def test_runs_of_other_seeds_are_of_one_method(here: Run, table: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -259,6 +260,21 @@ def test_large_jpegs_are_decoded_small_and_look_alike(tmp_path: Path) -> None:
     large = Image.fromarray(picture.astype(np.uint8))
     found = decoded(tmp_path, lambda path: large.save(path, quality=95), "jpg", 32)
     assert np.abs(found.astype(int) - np.asarray(large.resize((32, 32), Image.Resampling.BICUBIC))).max() <= 6
+
+
+def test_images_that_do_not_fit_into_memory_name_the_option(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = ImageFolder(str(root), image_size=8)
+    monkeypatch.setattr("darts.run.memory.total_memory", lambda: 1000)  # four images of 192 bytes, twice
+    with pytest.raises(UserError, match=r"^dataset\.image_size: got 8; 4 images alone would take "):
+        dataset.load_train()
+
+
+def test_reading_leaves_warnings_as_they_are(root: Path) -> None:
+    """Images are read in threads, which share the filters."""
+    before = list(warnings.filters)
+    for _ in range(5):
+        ImageFolder(str(root), image_size=8).load_train()
+    assert warnings.filters == before
 
 
 def test_all_bad_files_are_named_at_once_or_left_out(root: Path) -> None:
