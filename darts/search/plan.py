@@ -18,7 +18,9 @@ def planned_ends(state: SearchState, steps: Steps, schedule: Schedule, budget: B
     """By phase, in their order; for a budget in seconds it times a few steps of each on throw-away state."""
     task, relaxation = state.task, state.relaxation
     if budget.seconds is not None:
-        return schedule.ends_in(budget.seconds, _seconds_per_step(state, steps, schedule, budget.seconds), RESERVE)
+        start = time.perf_counter()
+        seconds_per_step = _seconds_per_step(state, steps, schedule, budget.seconds)
+        return schedule.ends_in(budget.seconds - (time.perf_counter() - start), seconds_per_step, RESERVE)
     images = {name: phase.passes(steps, relaxation) * task.batch_size for name, phase in schedule.phases.items()}
     return schedule.ends(budget.steps_for(task.steps_per_epoch, lambda count: int(schedule.total(images, count))))
 
@@ -63,13 +65,11 @@ def meet_the_clock(state: SearchState, schedule: Schedule, budget: Budget) -> No
 def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule, budget: float) -> dict[str, float]:
     """Mean time of a step of each phase, its part of an evaluation included; state and phases stay as they were.
 
-    Steps that draw paths are cheap and dear in turn, so that few say little; the first ones are slow, and do not count.
+    Steps that draw paths are cheap and dear in turn, so that few say little; the first ones are slow (the very first
+    may compile kernels, for half a minute), and do not count.
     """
     by_phase = {}
     with state.preserved():
-        start = time.perf_counter()
-        state.evaluate()
-        evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
         for name, phase in schedule.phases.items():
             times: list[float] = []
             before, enough = copy.deepcopy(phase.state_dict()), TRIED * budget * phase.share / schedule.shares
@@ -81,6 +81,11 @@ def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule, budg
                 phase.step(state, steps)
                 times.append(time.perf_counter() - start)
             later = times[len(times) // 2 :]
-            by_phase[name] = statistics.fmean(later) + (evaluation if phase.moves_supernet else 0.0)
+            by_phase[name] = statistics.fmean(later)
             phase.load_state_dict(before)
-    return by_phase
+    with state.preserved():
+        start = time.perf_counter()
+        state.evaluate()
+        evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
+    moving = (name for name, phase in schedule.phases.items() if phase.moves_supernet)
+    return by_phase | {name: by_phase[name] + evaluation for name in moving}
