@@ -24,11 +24,12 @@ def main(words: Sequence[str] | None = None) -> int:
     begun = time.perf_counter()
     wait_briefly()
     try:
-        asked = read(list(sys.argv[1:] if words is None else words))
+        typed = list(sys.argv[1:] if words is None else words)
+        asked = read(typed)
         if isinstance(asked, int):
             return asked
         command, call = asked
-        return command.run(replace(call, begun=begun))
+        return command.run(replace(call, begun=begun, typed=typed))
     except UserError as error:
         print(f"darts: {error}", file=sys.stderr)
         return 2

@@ -31,6 +31,7 @@ class Call:
         own_configs: folder of --config-dir.
         run_dir: overrides the config's; of one job of a sweep.
         begun: when, by time.perf_counter.
+        typed: all words of the command line.
     """
 
     settings: dict[str, Any]
@@ -39,6 +40,7 @@ class Call:
     own_configs: Path | None = None
     run_dir: Path | None = None
     begun: float = field(default_factory=time.perf_counter)
+    typed: list[str] = field(default_factory=list)
 
 
 class Command(ABC):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +59,8 @@ A folder of runs stands for all of them. The same command goes on where a study 
         write_config(settings | {"runs": [str(name) for name in given]}, folder)
         write_text(folder / "compare.csv", as_csv(rows))
         figures = draw_compare(loaded, axis, rank, folder / "figures")
-        write_text(folder / "report.html", page(loaded, rows, figures, rank, first, warning))
+        made = {"date": time.strftime("%Y-%m-%d %H:%M"), "command": shlex.join(["darts", *call.typed])}
+        write_text(folder / "report.html", page(loaded, rows, figures, rank, first, warning, made))
         print_compare(loaded, rows, folder, first, warning)
         return 0
 

@@ -146,8 +146,8 @@ def compose_config(command: str, overrides: Sequence[str], own_configs: Path | N
         key = getattr(error, "full_key", None) or ""
         raise UserError(f"{key}: {reason(error)}; give {key}=VALUE") from None
     assert isinstance(settings, dict)
-    if settings.get("label", "") is None:  # by default the choice of the group that is called like the command
-        settings["label"] = choices[command]
+    if settings.get("label", "") is None:  # by default what was chosen of the command's methods
+        settings["label"] = choices[command if command in choices else "method"]
     return one_budget({str(key): value for key, value in settings.items()}, parsed)
 
 

@@ -53,11 +53,13 @@ class Method:
 
     Attributes:
         label: name in the report.
+        signal: what its runs saw of a cell.
         settings: flat, without what runs of one method may differ in.
         notes: what a reader must know.
     """
 
     label: str
+    signal: str
     settings: dict[str, Any]
     trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -85,7 +87,7 @@ class Loaded:
         space: of the cells.
         measure: what all are judged by.
         table: of known accuracies, if it is at hand.
-        methods: in order of the folders.
+        methods: the best first, by the mean of their runs.
         objective: the second objective, if some runs have one, and all of those the same.
         true_front: the table's own front by it.
     """
@@ -147,9 +149,9 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
                     for run in result.runs:
                         run.hypervolume = None  # of a front by another accuracy
                 objectives.setdefault(json.dumps(result.objective), result)
-                label, trials, notes = of_baseline(result, folder, measure)
+                label, signal, trials, notes = of_baseline(result, folder, measure)
             else:
-                label, trials, notes = of_search(result, folder, stored, measure, table)
+                label, signal, trials, notes = of_search(result, folder, stored, measure, table)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"run: {folder / 'result.json'} does not hold what it should ({reason(error)})") from None
         settings = {
@@ -157,7 +159,7 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
         }
         same = next((m for m in methods if m.label == label and m.settings == settings), None)
         if same is None:
-            methods.append(same := Method(label, settings))
+            methods.append(same := Method(label, signal, settings))
         same.trials += trials
         same.notes += [note for note in notes if note not in same.notes]
     for method in methods:
@@ -165,6 +167,7 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
         if twice := {seed for seed in seeds if seeds.count(seed) > 1}:
             raise UserError(f"{method.label}: seed {min(twice)} is there twice; leave out one of the folders")
     _tell_apart(methods)
+    methods.sort(key=lambda method: (-measure.worth(float(np.mean(method.truths))), method.label))
     loaded = Loaded(space, measure, table, methods)
     priced = [result for result in objectives.values() if result.objective is not None]
     if len(priced) == 1:
@@ -241,15 +244,18 @@ def is_unknown(value: Any) -> bool:
 
 
 def _tell_apart(methods: Sequence[Method]) -> None:
-    """Methods of one label get what they differ in added to it: settings that all of them have, if that will do."""
+    """Methods of one label get what they differ in added to it: settings that all of them have, if that will do, and
+    of a part that is another one its name, not its options."""
     for label in {method.label for method in methods}:
         same = [method for method in methods if method.label == label]
         if len(same) < 2:
             continue
         keys = sorted({key for method in same for key in method.settings})
         differing = [key for key in keys if len({repr(method.settings.get(key)) for method in same}) > 1]
+        parts = tuple(key.removesuffix("_target_") for key in differing if key.endswith("._target_"))
+        named = [key for key in differing if key.endswith("._target_") or not key.startswith(parts)]
         shared = [key for key in differing if all(key in method.settings for method in same)]
-        for chosen in (shared, differing):
+        for chosen in ([key for key in named if key in shared], shared, named, differing):
             labels = [f"{label} ({', '.join(_setting(key, method, same) for key in chosen)})" for method in same]
             if len(set(labels)) == len(same):
                 break
@@ -265,4 +271,4 @@ def _setting(key: str, method: Method, same: Sequence[Method]) -> str:
     others = [str(other.settings.get(key)) for other in same]
     if key in PATHS and all(map(os.path.isabs, others)):
         value = os.path.relpath(str(value), os.path.commonpath(others))
-    return f"{parts[-1]}={value}"
+    return f"{parts[-1]}={value:g}" if isinstance(value, float) else f"{parts[-1]}={value}"

@@ -77,11 +77,13 @@ class Ranks:
         mean_M: average rank.
         difference: critical difference of average ranks at 5% (Nemenyi; Demsar 2006, JMLR 7, section 3.2.2).
         p: of Friedman's test that all are alike; nan with fewer than three methods or two runs.
+        runs: that were matched.
     """
 
     mean_M: NDArray[np.float64]
     difference: float
     p: float
+    runs: int
 
 
 def ranks(values_NM: NDArray[np.float64]) -> Ranks:
@@ -95,7 +97,7 @@ def ranks(values_NM: NDArray[np.float64]) -> Ranks:
     if methods > 1:
         quantile = stats.studentized_range.ppf(0.95, methods, np.inf) / 2**0.5
         difference = float(quantile * (methods * (methods + 1) / (6 * runs)) ** 0.5)
-    return Ranks(ranks_NM.mean(axis=0), difference, p)
+    return Ranks(ranks_NM.mean(axis=0), difference, p, runs)
 
 
 def alike(rank: Ranks) -> list[tuple[int, int]]:

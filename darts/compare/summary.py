@@ -74,6 +74,14 @@ def at_equal_cost(method: Method, other: Method, axis: str) -> tuple[float, list
     return place, own_R.tolist(), others_R.tolist()
 
 
+def short(amount: float) -> str:
+    """Of something spent: ``0.06``, ``614,400``, ``30 M``."""
+    for size, letter in ((1e9, " G"), (1e6, " M")):
+        if amount >= size:
+            return f"{amount / size:.4g}{letter}"
+    return f"{amount:,.0f}" if amount >= 1e4 else f"{amount:,.4g}"
+
+
 def unequal_cost(methods: Sequence[Method], axis: str) -> str:
     """What a reader must know where methods spent different amounts in the mean; empty if they did not."""
     spent = {method.label: method.spent(axis) or 0.0 for method in methods}
@@ -81,8 +89,8 @@ def unequal_cost(methods: Sequence[Method], axis: str) -> str:
     if spent[most] <= UNEQUAL * spent[least]:
         return ""
     return (
-        f"costs differ: {spent[least]:,.4g} ({least}) to {spent[most]:,.4g} ({most}), {AXES[axis]}; means and ranks "
-        "are of what each found at its own end, only the comparison with random search is at equal cost"
+        f"costs differ: {short(spent[least])} ({least}) to {short(spent[most])} ({most}), {AXES[axis]}; means and "
+        "ranks are of what each found at its own end, only the comparison with random search is at equal cost"
     )
 
 
@@ -150,15 +158,18 @@ def summary(loaded: Loaded, axis: str, rank: Ranks | None) -> list[dict[str, Any
 def headline(loaded: Loaded, rows: Sequence[Mapping[str, Any]], axis: str) -> str:
     """Who won, by how much, at what cost, and whether that is more than luck: one sentence."""
     measure, by_label = loaded.measure, {method.label: method for method in loaded.methods}
+    unit = AXES[axis].partition("(")[2].rstrip(")") or AXES[axis]
     first = by_label[rows[0]["method"]]
+    own = short(first.spent(axis) or 0)
     found = f"{rows[0]['truth_mean']:.2f}{measure.unit}"
     runs = f"{len(first.trials)} run{'s' * (len(first.trials) > 1)}"
     if len(rows) == 1:
-        return f"{first.label} found {found} in the mean of {runs}, for {first.spent(axis):,.4g} {AXES[axis]}."
+        return f"{first.label} found {found} in the mean of {runs}, for {own} {unit}."
     second = by_label[rows[1]["method"]]
     ahead = abs(rows[0]["truth_mean"] - rows[1]["truth_mean"])
     worths = [list(map(measure.worth, method.truths)) for method in (first, second)]
-    cost = f"{first.spent(axis):,.4g} against {second.spent(axis):,.4g} {AXES[axis]}"
+    others = short(second.spent(axis) or 0)
+    cost = f"{own} against {others} {unit}" if own != others else f"both for {own} {unit}"
     _, p = superiority(*worths)
     if min(map(len, worths)) < 4:
         luck = "too few runs to tell that from luck"

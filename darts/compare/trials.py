@@ -67,8 +67,9 @@ class Trial:
     hypervolume: float | None = None
 
 
-Found = tuple[str, list[Trial], list[str]]  # label, trials, notes
+Found = tuple[str, str, list[Trial], list[str]]  # label, signal, trials, notes
 Result = SearchResult | BaselineResult
+PLAIN = "plain"  # a search by this name is called by its parts
 
 
 def columns_of(result: Result, table: Table | None) -> set[Column]:
@@ -124,7 +125,7 @@ def of_baseline(result: BaselineResult, folder: Path, measure: Measure) -> Found
         notes.append("its signal is the truth: it saw what it is judged by")
     if result.isomorphic_cache:
         notes.append("isomorphic cells were answered from a cache, free of charge")
-    return result.label, trials, notes
+    return result.label, str(result.evaluator["signal"]), trials, notes
 
 
 def of_search(
@@ -162,6 +163,9 @@ def of_search(
             curve = [(share, table.value(cell, *key)) for share, cell in cells]
     spent = {"images": float(result.images), "seconds": result.seconds["total"]}
     curves = {axis: [(share * total, truth) for share, truth in curve] for axis, total in spent.items()}
-    parts = [str(stored[part]["_target_"]).rsplit(".", 1)[-1] for part in ("relaxation", "arch_step")]
-    label = ", ".join([*parts, *(stored.get("regularizer") or {})])
-    return label, [Trial(folder, result.seed, result.cell, value, curves, spent)], []
+    label = str(stored.get("label", PLAIN))
+    if label == PLAIN:
+        parts = [str(stored[part]["_target_"]).rsplit(".", 1)[-1] for part in ("relaxation", "arch_step")]
+        label = ", ".join([*parts, *(stored.get("regularizer") or {})])
+    signal = f"images of {result.searched_on}"
+    return label, signal, [Trial(folder, result.seed, result.cell, value, curves, spent)], []

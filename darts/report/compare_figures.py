@@ -1,43 +1,63 @@
-"""Pictures of a comparison, as SVG: lines and letters take the colour of the text around them."""
+"""Pictures of a comparison, as SVG: lines and letters take the colour of the text around them.
+
+In the page the curve and the band of the method at place 3 are groups whose ids end in ``-line-3`` and ``-band-3``.
+"""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darts.compare.curves import anytime
+from darts.compare.curves import Array, anytime
 from darts.compare.load import AXES, Loaded, Method
-from darts.compare.significance import Ranks, alike
+from darts.compare.significance import FEW, Ranks, alike
+from darts.compare.summary import RANDOM, short
 from darts.compare.trials import Measure
 from darts.report.cell import draw_cell
 from darts.report.palette import BLUE, INK, PAPER, RED, SKY, of_method, page_style
 from darts.run.files import write_text
 from supernet.spaces.base import Space
 
+LABEL = 28  # letters in a line of a label
+MANY = 6  # methods, above which the bands of all would hide the curves
+NEAREST = 0.01  # to the best that is known; what is nearer is drawn there
+
 
 def draw_compare(loaded: Loaded, axis: str, rank: Ranks | None, folder: Path) -> dict[str, str]:
-    """Write anytime.svg, boxes.svg, and as they apply front.svg, differences.svg and space.svg; returns name to SVG."""
+    """Write anytime.svg, boxes.svg, and as they apply regret.svg, front.svg, differences.svg and space.svg; returns
+    name to SVG as the page has them, where the legend of curves is the page's own."""
     from matplotlib.figure import Figure
 
     methods, measure, table = loaded.methods, loaded.measure, loaded.table
     with page_style():
-        figures: dict[str, Figure] = {"anytime": _anytime(loaded, axis), "boxes": _boxes(methods, measure)}
+        values = None if table is None or measure.column is None else table.columns.get(measure.column)
+        over_cost = {"anytime": _anytime, **({} if values is None else {"regret": _regret})}
+        figures: dict[str, Figure] = {"boxes": _boxes(methods, measure)}
         if loaded.objective is not None:
             figures["front"] = _front(loaded)
-        if rank is not None:
+        if rank is not None and rank.runs >= FEW:
             figures["differences"] = _differences(methods, rank)
-        if table is not None and measure.column in table.columns:
-            figures["space"] = _space(methods, table.columns[measure.column], measure)
+        if values is not None:
+            figures["space"] = _space(methods, values, measure)
         pictures = {name: as_svg(figure, name) for name, figure in figures.items()}
-    for name, text in pictures.items():
+        alone = {name: as_svg(draw(loaded, axis, legend=True), name) for name, draw in over_cost.items()}
+        in_page = {name: as_svg(draw(loaded, axis, legend=False), name) for name, draw in over_cost.items()}
+    for name, text in (alone | pictures).items():
         write_text(folder / f"{name}.svg", text)
-    return pictures
+    return in_page | pictures
+
+
+def chosen_at_first(loaded: Loaded) -> list[bool]:
+    """By method, whether its curve shows when the page opens: all, or of many the best three and the yardstick."""
+    best = loaded.methods[:3] if len(loaded.methods) > MANY else loaded.methods
+    return [method in best or method.settings.get("baseline._target_") == RANDOM for method in loaded.methods]
 
 
 def as_svg(figure: Any, name: str) -> str:
@@ -58,33 +78,77 @@ def cell_svg(cell: str, space: Space, name: str) -> str:
         return as_svg(figure, name)
 
 
-def _anytime(loaded: Loaded, axis: str) -> Any:
+def _anytime(loaded: Loaded, axis: str, legend: bool) -> Any:
+    """The incumbent over cost, as it is judged."""
+    lowest, highest = loaded.limits
+    figure, axes, means = _over_cost(loaded, axis, legend, lambda value_K: np.clip(value_K, lowest, highest))
+    late = np.concatenate([mean_K[len(mean_K) // 3 :] for mean_K in means] or [np.zeros(1)])
+    room = 0.05 * (late.max() - late.min()) + 0.05
+    axes.set_ylim(late.min() - room, late.max() + room)
+    axes.set_ylabel(loaded.measure.label("the incumbent"))
+    return figure
+
+
+def _regret(loaded: Loaded, axis: str, legend: bool) -> Any:
+    """The distance of the incumbent from the best of the table, on a log axis."""
+    best = loaded.limits[1] if loaded.measure.higher_is_better else loaded.limits[0]
+    figure, axes, means = _over_cost(loaded, axis, legend, lambda value_K: np.maximum(abs(best - value_K), NEAREST))
+    least, most = (float(end) for end in (min(map(np.min, means), default=1), max(map(np.max, means), default=1)))
+    axes.set(yscale="log", ylim=(0.8 * least, 1.25 * most))
+    _plain_numbers(axes.yaxis)
+    axes.set_ylabel(f"distance of the incumbent from the best, {best:.2f}{loaded.measure.unit}")
+    return figure
+
+
+def _over_cost(
+    loaded: Loaded, axis: str, legend: bool, shown: Callable[[Array], Array]
+) -> tuple[Any, Any, list[Array]]:
+    """A figure, its axes, and the means of all methods, as `shown`; bands only where few methods leave room."""
     from matplotlib.figure import Figure
 
-    methods, (lowest, highest) = loaded.methods, loaded.limits
-    figure = Figure(figsize=(7.5, 4.4 + 0.09 * len(methods)), layout="constrained")
+    methods, means = loaded.methods, []
+    figure = Figure(figsize=(7.5, 4.4 + (0.09 * len(methods) if legend else 0)), layout="constrained")
     axes = figure.subplots()
-    shade = 0.15 if len(methods) < 7 else 0.05
-    lows, highs = [], []
     for place, method in enumerate(methods):
         if (band := anytime(method, axis)) is None:
             continue
         at_K, mean_K, reach_K = band
-        axes.step(at_K, mean_K, where="post", label=method.label, linewidth=1.6, **of_method(place))
-        if reach_K is not None:
-            colour = of_method(place)["color"]
-            low_K, high_K = (np.clip(mean_K + side * reach_K, lowest, highest) for side in (-1, 1))
-            axes.fill_between(at_K, low_K, high_K, step="post", color=colour, alpha=shade, linewidth=0)
-        late = mean_K[len(mean_K) // 3 :]
-        lows.append(late.min())
-        highs.append(late.max())
-    if lows:
-        room = 0.05 * (max(highs) - min(lows)) + 0.05
-        axes.set_ylim(min(lows) - room, max(highs) + room)
-    axes.set(xscale="log", xlabel=AXES[axis], ylabel=loaded.measure.label("the incumbent"))
+        style = of_method(place)
+        means.append(shown(mean_K))
+        axes.step(
+            at_K, means[-1], where="post", label=_wrapped(method.label), linewidth=1.6, gid=f"line-{place}", **style
+        )
+        if reach_K is not None and not (legend and len(methods) > MANY):
+            sides = (shown(mean_K - reach_K), shown(mean_K + reach_K))
+            axes.fill_between(
+                at_K, *sides, step="post", color=style["color"], alpha=0.15, linewidth=0, gid=f"band-{place}"
+            )
+    axes.set(xscale="log", xlabel=AXES[axis])
+    _plain_numbers(axes.xaxis)
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return figure
+    if legend:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure, axes, means
+
+
+def _plain_numbers(axis: Any) -> None:
+    """0.1, 0.2, 0.5, 1 at a log axis: its own 10^-1 would be set as mathematics, which labels of users forbid."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _wrapped(label: str) -> str:
+    """In lines: long labels take room below, not beside."""
+    return "\n".join(textwrap.wrap(label, LABEL)) or label
+
+
+def _row(methods: Sequence[Method], height: float) -> float:
+    """The height of a row beside labels, in inches; more than one line asks for more."""
+    return max(height, 0.15 * max(1 + _wrapped(method.label).count("\n") for method in methods))
 
 
 def _front(loaded: Loaded) -> Any:
@@ -111,7 +175,7 @@ def _front(loaded: Loaded) -> Any:
             marker="o",
             markersize=3.5,
             linewidth=1,
-            label=method.label,
+            label=_wrapped(method.label),
             **of_method(place),
         )
     low, high = np.quantile(shown, 0.1), max(shown)
@@ -127,8 +191,8 @@ def _front(loaded: Loaded) -> Any:
 def _boxes(methods: Sequence[Method], measure: Measure) -> Any:
     from matplotlib.figure import Figure
 
-    ordered = sorted(methods, key=lambda method: measure.worth(float(np.mean(method.truths))))
-    figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(methods)), layout="constrained")
+    ordered = methods[::-1]  # the first of them on top
+    figure = Figure(figsize=(7.5, 1.1 + _row(methods, 0.32) * len(methods)), layout="constrained")
     axes = figure.subplots()
     line = {"color": INK}
     axes.boxplot(
@@ -139,7 +203,7 @@ def _boxes(methods: Sequence[Method], measure: Measure) -> Any:
         count = len(method.truths)
         heights = place + 0.18 * np.sin(np.arange(count) * 2.4)  # spread out, the same in every drawing
         axes.plot(method.truths, heights, "o", markersize=2.5, alpha=max(0.1, min(0.7, 20 / count)), color=BLUE)
-    axes.set_yticks(range(1, len(ordered) + 1), [method.label for method in ordered])
+    axes.set_yticks(range(1, len(ordered) + 1), [_wrapped(method.label) for method in ordered])
     axes.set_xlabel(measure.label("what was found"))
     axes.grid(axis="x", alpha=0.25)
     return figure
@@ -148,20 +212,22 @@ def _boxes(methods: Sequence[Method], measure: Measure) -> Any:
 def _space(methods: Sequence[Method], values: NDArray[np.float64], measure: Measure) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 2.6 + 0.22 * len(methods)), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 0.22 * len(methods) + 0.4])
+    height = _row(methods, 0.22) * len(methods)
+    figure = Figure(figsize=(7.5, 2.6 + height), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, height + 0.4])
     found = np.concatenate([method.truths for method in methods])
     floor = min(np.quantile(values, 0.5), found.min()) - 0.2
     top.hist(values[values >= floor], bins=120, color=SKY)
     below = int((values < floor).sum())
     top.set(yscale="log", ylabel="cells")
+    _plain_numbers(top.yaxis)
     top.set_title(f"{len(values):,} cells; {below:,} lie left of what is shown", fontsize=9)
     for place, method in enumerate(methods):
         bottom.plot(
             method.truths, [place] * len(method.truths), "|", markersize=9, markeredgewidth=1.4,
             alpha=max(0.15, min(1, 30 / len(method.truths))), color=of_method(place)["color"],
         )  # fmt: skip
-    bottom.set_yticks(range(len(methods)), [method.label for method in methods])
+    bottom.set_yticks(range(len(methods)), [_wrapped(method.label) for method in methods])
     bottom.set_ylim(len(methods) - 0.4, -0.6)
     bottom.set_xlabel(measure.label("cells"))
     bottom.grid(axis="x", alpha=0.25)
@@ -175,22 +241,23 @@ def _differences(methods: Sequence[Method], rank: Ranks) -> Any:
     order = np.argsort(rank.mean_M, kind="stable")
     count = len(order)
     groups = alike(rank)
-    left = (count + 1) // 2
-    figure = Figure(figsize=(7.5, 0.9 + 0.24 * left + 0.13 * len(groups)), layout="constrained")
+    left, row_height = (count + 1) // 2, _row(methods, 0.24)
+    figure = Figure(figsize=(7.5, 0.9 + row_height * left + 0.13 * len(groups)), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
     axes.hlines(0, 1, max(count, 2), color=INK)
     for tick in range(1, count + 1):
         axes.vlines(tick, 0, 0.12, color=INK)
         axes.text(tick, 0.2, str(tick), ha="center", va="bottom", fontsize=8)
-    start = -0.25 - 0.28 * len(groups)
+    start, between = -0.25 - 0.28 * len(groups), 0.5 * row_height / 0.24
     for place, method in enumerate(order):
         low = place < left
-        row = start - 0.5 * (place if low else count - 1 - place)
+        row = start - between * (place if low else count - 1 - place)
         edge = 0.85 if low else count + 0.15
         value = rank.mean_M[method]
         axes.plot([value, value, edge], [0, row, row], color=INK, linewidth=0.8)
-        label = f"{methods[method].label}  {value:.2f}" if low else f"{value:.2f}  {methods[method].label}"
+        name = _wrapped(methods[method].label)
+        label = f"{name}  {value:.2f}" if low else f"{value:.2f}  {name}"
         axes.text(edge, row, label, ha="right" if low else "left", va="center", fontsize=8)
     for line, (first, last) in enumerate(groups):
         ends = rank.mean_M[order[first]] - 0.03, rank.mean_M[order[last]] + 0.03
@@ -205,5 +272,5 @@ def _differences(methods: Sequence[Method], rank: Ranks) -> Any:
         fontsize=8,
     )
     reach = 0.45 * count
-    axes.set(xlim=(1 - reach, count + reach), ylim=(start - 0.5 * left, 1.5))
+    axes.set(xlim=(1 - reach, count + reach), ylim=(start - between * left, 1.5))
     return figure

@@ -136,8 +136,8 @@ def _progress(result: SearchResult):  # type: ignore[no-untyped-def]
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     for key, label, colour in (
-        ("train_loss", "weight half", BLUE),
-        ("valid_loss", "architecture half", ORANGE),
+        ("train_loss", "train loss", BLUE),
+        ("valid_loss", "valid loss", ORANGE),
     ):
         left.plot(steps, [record[key] for record in result.history], label=label, color=colour, marker=marker)
     left.set(xlabel="step", ylabel="loss", ylim=(0, None))

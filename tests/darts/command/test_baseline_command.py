@@ -293,10 +293,10 @@ def test_any_mixture_of_runs_is_compared(here: Run, table: Path, runs: Path, tmp
     assert float(random_search["truth_low"]) < float(random_search["truth_mean"]) < float(random_search["truth_high"])
     assert (rows["Softmax, FirstOrder"]["cost"], rows["Softmax, FirstOrder"]["runs"]) == ("", "1")
     assert rows["hyperband"]["notes"] == ""
-    for name in ("anytime", "boxes", "differences", "space"):
+    for name in ("anytime", "regret", "boxes", "space"):
         assert (tmp_path / f"out/figures/{name}.svg").read_text().startswith("<svg")
     page = Page((tmp_path / "out/report.html").read_text())
-    assert page.tags.count("svg") == 4 + 5
+    assert page.tags.count("svg") == 4 + 5 + 2 * 5  # pictures, cells, and lines of two legends
     assert [address for address in page.fetched if not address.startswith("data:")] == []
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", (tmp_path / "out/report.html").read_text())
     first = (tmp_path / "out/report.html").read_text()
@@ -600,7 +600,8 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: install Debian's package chromium")
 def test_the_page_works_in_a_real_browser(here: Run, table: Path, runs: Path, tmp_path: Path) -> None:
-    """It loads without a word on the console, a press on a heading sorts, and what it shows is not blank."""
+    """It loads without a word on the console, a press on a heading sorts, one on a name hides its curve in both views,
+    a hint says what is wider than the screen, and what it shows is not blank."""
     from matplotlib.image import imread
 
     assert here("compare", runs, "run_dir=out", f"oracle.path={table}").returncode == 0
@@ -618,7 +619,7 @@ def test_the_page_works_in_a_real_browser(here: Run, table: Path, runs: Path, tm
 
     def methods(text: str) -> list[str]:
         body = text[text.index("<tbody>") : text.index("</tbody>")]
-        return re.findall(r'<tr><td data-value="([^"]*)"', body)
+        return re.findall(r'<tr>\s*<td data-value="([^"]*)"', body)
 
     plain = opened(page, "--dump-dom")
     assert "CONSOLE" not in plain.stderr
@@ -629,6 +630,21 @@ def test_the_page_works_in_a_real_browser(here: Run, table: Path, runs: Path, tm
     assert methods(opened(page.replace("</body>", twice), "--dump-dom").stdout) == sorted(
         methods(by_name), reverse=True
     )
+
+    def hidden(text: str) -> list[str]:
+        return re.findall(r'<g id="([a-z]+-line-\d+)" style="display: none', text)
+
+    def press_curve(curve: str) -> str:
+        return f"<script>document.querySelector('[data-curve=\"{curve}\"]').click();</script></body>"
+
+    assert hidden(plain.stdout) == []
+    pressed = opened(page.replace("</body>", press_curve("1")), "--dump-dom").stdout
+    assert hidden(pressed) == ["anytime-line-1", "regret-line-1"]
+    assert len(re.findall(r'data-curve="1" aria-pressed="false"', pressed)) == 2
+    assert len(hidden(opened(page.replace("</body>", press_curve("all")), "--dump-dom").stdout)) == 2 * 5
+    hints = re.compile(r'<p class="hint" style="display: (\w+)')
+    narrow = opened(page, "--dump-dom", "--window-size=400,2400").stdout
+    assert hints.findall(narrow).count("block") > hints.findall(plain.stdout).count("block")
     for name, size in (("wide", "1000,2400"), ("phone", "400,2400")):
         picture = tmp_path / f"{name}.png"
         opened(page, f"--screenshot={picture}", f"--window-size={size}")

@@ -210,3 +210,10 @@ def test_own_settings_may_name_a_plug_in_and_use_its_parts(
     composed = compose_config("search", words, tmp_path / "mine")
     assert composed["relaxation"] == {"_target_": f"{package}.Sharp", "factor": 2}
     assert composed["plugins"] == [package]
+
+
+def test_a_run_is_called_by_its_method_unless_it_is_named() -> None:
+    assert compose_config("search", ["method=gdas"])["label"] == "gdas"
+    assert compose_config("search", [])["label"] == "finalists"
+    assert compose_config("search", ["method=gdas", "label=mine"])["label"] == "mine"
+    assert compose_config("baseline", ["baseline=genetic"])["label"] == "genetic"

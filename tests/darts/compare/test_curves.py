@@ -24,7 +24,7 @@ def method(*runs: tuple[Points, float]) -> Method:
         Trial(Path(), seed, "", points[-1][1], {"cost": list(points)}, {"cost": spent})
         for seed, (points, spent) in enumerate(runs)
     ]
-    return Method("made up", {}, trials)
+    return Method("made up", "", {}, trials)
 
 
 def incumbent(points: Points, place: float) -> float:

@@ -129,13 +129,13 @@ quarters = st.integers(4, 48).map(lambda number: number / 4)  # exact in binary,
 @settings(max_examples=300, deadline=None)
 @given(st.lists(quarters, min_size=2, max_size=12), st.integers(0, 24).map(lambda number: number / 4))
 def test_groups_are_the_longest_rows_within_the_difference(mean_ranks: list[float], difference: float) -> None:
-    found = alike(Ranks(np.array(mean_ranks), difference, float("nan")))
+    found = alike(Ranks(np.array(mean_ranks), difference, float("nan"), 10))
     assert found == longest_rows(mean_ranks, difference)
 
 
 def test_groups_by_hand() -> None:
     def groups(*mean_ranks: float) -> list[tuple[int, int]]:
-        return alike(Ranks(np.array(mean_ranks), 1.0, float("nan")))
+        return alike(Ranks(np.array(mean_ranks), 1.0, float("nan"), 10))
 
     assert groups(1, 3, 5) == []  # all differ
     assert groups(2, 2, 2) == [(0, 2)]  # none does
@@ -158,7 +158,7 @@ def test_demsars_example() -> None:
     assert found.mean_M == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
     assert found.difference == pytest.approx(1.25, abs=5e-3)
     assert alike(found) == [(0, 3)]
-    assert alike(Ranks(found.mean_M, 1.12, found.p)) == [(0, 2), (2, 3)]
+    assert alike(Ranks(found.mean_M, 1.12, found.p, 14)) == [(0, 2), (2, 3)]
     # Friedman's statistic is 9.28; of ties, which Demsar leaves, there are three pairs and one row of four
     corrected = 9.28 / (1 - (3 * (2**3 - 2) + (4**3 - 4)) / (14 * (4**3 - 4)))
     assert found.p == pytest.approx(stats.chi2.sf(corrected, 3), rel=5e-3)

@@ -16,6 +16,7 @@ from darts.compare.summary import (
     headline,
     matched_ranks,
     mean_of,
+    short,
     summary,
     unequal_cost,
 )
@@ -39,7 +40,7 @@ def method(label: str, truths: Sequence[float], target: str = "", signal: str = 
         for seed, (cell, truth) in enumerate(zip(cells, truths, strict=True))
     ]
     settings = {"baseline._target_": target, "baseline.size": label, "evaluator.signal": signal}
-    return Method(label, settings, trials[::-1])
+    return Method(label, signal, settings, trials[::-1])
 
 
 def test_the_best_method_comes_first_with_its_own_rank() -> None:
@@ -75,6 +76,20 @@ def test_of_several_random_searches_the_most_alike_is_the_yardstick() -> None:
     assert rows["evolution"]["p_better_than_random"] == 1
     assert rows["test"]["p_better_than_random"] is rows["valid"]["p_better_than_random"] is None
     assert summary(loaded([other]), "cost", None)[0]["p_better_than_random"] is None
+
+
+def test_the_first_sentence_names_both_costs_where_they_differ() -> None:
+    long, small = climbing("long", [(1.0, 9.0)], 2e6), climbing("small", [(1.0, 2.0)], 25_000.0)
+    content = loaded([long, small])
+    assert headline(content, summary(content, "cost", None), "cost").endswith("2 M against 25,000 full trainings.")
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0.06, "0.06"), (5.0, "5"), (1234.5, "1,234"), (614_400.0, "614,400"), (3e7, "30 M"), (2.54e9, "2.54 G")],
+)
+def test_what_was_spent_is_written_short(amount: float, text: str) -> None:
+    assert short(amount) == text
 
 
 def climbing(label: str, ends: Sequence[tuple[float, float]], cost: float, target: str = "") -> Method:
@@ -165,6 +180,6 @@ def test_the_first_sentence_says_who_won_and_whether_it_is_luck(
     content = loaded([method("b", others), method("a", truths)])
     sentence = headline(content, summary(content, "cost", None), "cost")
     assert said in sentence
-    assert sentence.endswith("5 against 5 cost (full trainings).")
+    assert sentence.endswith("both for 5 full trainings.")
     alone = loaded([method("a", truths)])
     assert headline(alone, summary(alone, "cost", None), "cost").startswith("a found ")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from darts.compare.load import Loaded, Method, is_unknown
-from darts.compare.summary import matched_ranks, summary
+from darts.compare.summary import RANDOM, matched_ranks, summary
 from darts.compare.trials import Measure, Trial
 from darts.oracle.base import Column, Table
 from darts.report import palette
@@ -21,23 +21,23 @@ from darts.report.page import COLUMNS, page
 from supernet.spaces.cells import CellSpace
 
 REPORT = Path(palette.__file__).parent
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"wbr", "meta", "link", "br", "hr", "img", "input"}
 SPACE = CellSpace(3)
 TRUTH = Column("cifar10", "test", 200)
 AWKWARD = """<b>&"x"</b> 'y' </td></svg><script>alert(1)</script>"""
 NOTE = "it saw <i>everything</i> & more"
 
 
-def made_up(label: str, seed: int, notes: list[str] | None = None) -> Method:
-    """Three runs that each found two cells, with a front."""
+def made_up(label: str, seed: int, notes: list[str] | None = None, runs: int = 3) -> Method:
+    """Runs that each found two cells, with a front."""
     rng, trials = np.random.default_rng(seed), []
-    for run in range(3):
+    for run in range(runs):
         truths = sorted(rng.uniform(88, 94, 2).tolist())
         curve = {axis: [(1.0, truths[0]), (7.0, truths[1])] for axis in ("cost", "images")}
         cell = str(SPACE.genotype(int(rng.integers(SPACE.size))))
         front = [(truths[0], 1.0), (truths[1], 2.0)]
         trials.append(Trial(Path(), run, cell, truths[1], curve, {"cost": 20.0, "images": 3e7}, run, front, 0.5))
-    return Method(label, {}, trials, notes or [])
+    return Method(label, "cifar10/valid/12", {}, trials, notes or [])
 
 
 class Markup(HTMLParser):
@@ -84,7 +84,8 @@ Page = tuple[str, Markup, list[dict[str, Any]], dict[str, str], Path]
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Page:
     """A page with all figures about four methods, one of them with an awkward name and a note with markup."""
     table = Table("made <up>", {TRUTH: np.random.default_rng(0).uniform(60, 95, SPACE.size)}, space=SPACE)
-    methods = [made_up("random", 1), made_up(AWKWARD, 2, [NOTE, "so"]), made_up("a & b", 3), made_up("d", 4)]
+    labels = {"random": None, AWKWARD: [NOTE, "so"], "a & b": None, "d": None}
+    methods = [made_up(label, seed, notes, runs=10) for seed, (label, notes) in enumerate(labels.items(), 1)]
     objective = {"name": "flops <n>", "unit": "M", "network": "C=16, N=5", "exact": True}
     measure = Measure(str(TRUTH), column=TRUTH, table=table.name)
     loaded = Loaded(SPACE, measure, table, methods, objective, [(70.0, 1.0), (94.9, 2.0)])
@@ -92,7 +93,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Page:
     rows = summary(loaded, "cost", rank)
     folder = tmp_path_factory.mktemp("figures")
     figures = draw_compare(loaded, "cost", rank, folder)
-    text = page(loaded, rows, figures, rank)
+    text = page(loaded, rows, figures, rank, made={"date": "2026-11-26 12:00", "command": f"darts compare {AWKWARD}"})
     return text, Markup(text), rows, figures, folder
 
 
@@ -100,8 +101,8 @@ def test_the_markup_is_whole(shown: Page) -> None:
     text, markup, _, figures, _ = shown
     assert text.startswith("<!doctype html>\n")
     assert markup.wrong == []
-    assert list(figures) == ["anytime", "boxes", "front", "differences", "space"]
-    assert len(markup.all("svg")) == len(figures) + 4
+    assert list(figures) == ["anytime", "regret", "boxes", "front", "differences", "space"]
+    assert len(markup.all("svg")) == len(figures) + 4 + 2 * 4, "cells and the lines of two legends"
     for tag in ("html", "head", "body", "title", "table", "script"):
         assert len(markup.all(tag)) == 1
     assert markup.all("html")[0]["lang"] == "en"
@@ -122,11 +123,10 @@ def test_names_and_notes_stay_text(shown: Page) -> None:
     assert NOTE not in text
     outside = [data for data, around in markup.texts if "svg" not in around]
     assert f"{AWKWARD}: {NOTE}; so." in outside
-    assert outside.count(AWKWARD) == 2  # in the table and over its cell
-    inside = [data for data, around in markup.texts if "text" in around]
-    assert inside.count(AWKWARD) == 4  # curve, box, front and space; ranks stand beside the name in the fifth
-    assert sum(AWKWARD in data for data in inside) == 5
-    assert any("flops <n>" in data for data in inside)
+    assert outside.count(AWKWARD) == 4  # in the table, in two legends and over its cell
+    inside = "".join(data for data, around in markup.texts if "text" in around).replace(" ", "")
+    assert inside.count(AWKWARD.replace(" ", "")) == 4  # box, front, ranks and space, in lines of their own
+    assert "flops<n>" in inside
     assert any("table made <up>," in data for data in outside)
 
 
@@ -206,6 +206,68 @@ def test_nothing_is_fetched(shown: Page) -> None:
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org)", text)
 
 
+def test_equal_cells_are_drawn_once() -> None:
+    methods = [made_up(label, 1) for label in ("one", "other")] + [made_up("third", 2)]
+    loaded = Loaded(SPACE, Measure(str(TRUTH), column=TRUTH, table="made"), None, methods)
+    rows = summary(loaded, "cost", None)
+    markup = Markup(page(loaded, rows, {}, None))
+    pictures = [attrs["aria-label"] for _, attrs, _ in markup.tags if attrs.get("role") == "img"]
+    assert sorted(pictures, key=str) == sorted({row["best_cell"] for row in rows})
+    assert "one, other" in [data for data, around in markup.texts if "strong" in around]
+
+
+def test_the_page_says_when_how_and_from_what_it_came(shown: Page) -> None:
+    _, markup, *_ = shown
+    terms = [data for data, around in markup.texts if "dt" in around]
+    values = [data for data, around in markup.texts if "dd" in around]
+    assert dict(zip(terms, values, strict=True)) == {
+        "date": "2026-11-26 12:00",
+        "command": f"darts compare {AWKWARD}",
+        "seeds": "0-9",
+        "what a search saw of a cell": "cifar10/valid/12",
+    }
+    methods = [made_up("a", 1), made_up("b", 2)]
+    del methods[1].trials[1]
+    text = page(made := Loaded(SPACE, Measure("m"), None, methods), summary(made, "cost", None), {}, None)
+    assert "0-2 (a); 0, 2 (b)" in [data for data, around in Markup(text).texts if "dd" in around]
+
+
+def test_few_runs_are_not_ranked_and_the_page_says_why(tmp_path: Path) -> None:
+    methods = [made_up("a", 1), made_up("b", 2)]
+    loaded = Loaded(SPACE, Measure(str(TRUTH), column=TRUTH, table="made"), None, methods)
+    rank = matched_ranks(loaded)
+    figures = draw_compare(loaded, "cost", rank, tmp_path)
+    assert "differences" not in figures
+    assert "3 matched runs\ncannot tell 2 methods apart" in page(loaded, summary(loaded, "cost", rank), figures, rank)
+
+
+def test_of_many_methods_the_best_and_the_yardstick_show_at_first(tmp_path: Path) -> None:
+    """Every curve and band can be found by the place of its method; only the page's script hides some."""
+    methods = [made_up(f"m{place}", place) for place in range(9)]
+    methods[7].settings["baseline._target_"] = RANDOM
+    loaded = Loaded(SPACE, Measure(str(TRUTH), column=TRUTH, table="made"), None, methods)
+    figures = draw_compare(loaded, "cost", None, tmp_path)
+    markup = Markup(page(loaded, summary(loaded, "cost", None), figures, None))
+    pressed = [one["data-curve"] for one in markup.all("button") if one.get("aria-pressed") == "true"]
+    assert pressed == ["0", "1", "2", "7"]
+    ids = {attrs.get("id") for _, attrs, _ in markup.tags}
+    assert {f"anytime-{kind}-{place}" for kind in ("line", "band") for place in range(9)} <= ids
+    assert "band-" not in (tmp_path / "anytime.svg").read_text(), "alone, nine bands would hide the curves"
+
+
+def test_long_names_take_lines_not_width(tmp_path: Path) -> None:
+    """The picture is as wide as with short names, and the axes keep more than half of it."""
+    long = "a method with a name that goes on and on, lr=0.001, temperature=10, and on"
+    methods = [made_up(long, 1), made_up("b", 2)]
+    loaded = Loaded(SPACE, Measure(str(TRUTH), column=TRUTH, table="made"), None, methods)
+    svg = draw_compare(loaded, "cost", None, tmp_path)["boxes"]
+    box = re.search(r'viewBox="0 0 ([\d.]+)', svg)
+    left = re.search(r'id="boxes-patch_2">\s*<path d="M ([\d.]+)', svg)
+    assert box
+    assert left
+    assert float(left[1]) < 0.4 * float(box[1])
+
+
 # Pictures
 
 
@@ -226,7 +288,9 @@ def test_letters_and_lines_follow_the_page(shown: Page) -> None:
     assert used <= palettes | {"#b0b0b0"}  # and matplotlib's grid, grey in both
     assert not {palette.INK, palette.PAPER} & set(re.findall(r"#[0-9a-f]{6}", text))
     for name, svg in figures.items():
-        assert (folder / f"{name}.svg").read_text() == svg
+        alone = (folder / f"{name}.svg").read_text()
+        assert (alone == svg) == (name not in ("anytime", "regret")), "those two have a legend of their own there"
+        assert "mathdefault" not in alone
         assert "var(--" not in svg, "files of their own have no page around them"
     dark, light = (re.findall(r"--(\w+): (#\w+)", block) for block in _blocks(text))
     assert dict(dark).keys() == dict(light).keys() >= {"text", "back", "card"}
