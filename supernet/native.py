@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from supernet.passes import Passes, Term
+from supernet.user_cache import user_cache
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-fopenmp")
@@ -54,9 +55,7 @@ def _built() -> Path:
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True, timeout=60).stdout
     key = "\n".join([SOURCE.read_text(), *FLAGS, version, _processor()])
     name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(home).expanduser() / "darts"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = user_cache()
     if not (library := folder / name).exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when complete: others may be at it too
             parts = [str(Path(scratch, part)) for part in ("native.o", "native.so")]

@@ -17,6 +17,7 @@ from darts.command.config import compose_config
 from darts.run.parts import build_one, build_part
 from darts.search.build import build_search
 from darts.tasks.datasets.base import Dataset
+from darts.training.fit import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -258,6 +259,8 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
         assert isinstance(build_part(part, group), Dataset)
     elif group in ("baseline", "evaluator", "objective"):
         assert type(build_part(part, group)) is get_class(part["_target_"])
+    elif group == "recipe":
+        assert Recipe(**settings["recipe"]).epochs > 0
     elif group == "experiment":
         assert settings["study"]
         for words in settings["study"].values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +146,13 @@ def compose_config(command: str, overrides: Sequence[str], own_configs: Path | N
         key = getattr(error, "full_key", None) or ""
         raise UserError(f"{key}: {reason(error)}; give {key}=VALUE") from None
     assert isinstance(settings, dict)
-    if settings.get("label", "") is None:  # by default what was chosen of the command's methods
+    return completed({str(key): value for key, value in settings.items()}, command, choices, parsed)
+
+
+def completed(settings: dict[str, Any], command: str, choices: Mapping[str, str], parsed: Sequence[Override]) -> Any:
+    """What follows: a run without a name is called by its method; a budget that was given replaces those of configs."""
+    if settings.get("label", "") is None:
         settings["label"] = choices[command if command in choices else "method"]
-    return one_budget({str(key): value for key, value in settings.items()}, parsed)
-
-
-def one_budget(settings: dict[str, Any], parsed: Sequence[Override]) -> dict[str, Any]:
-    """A budget given on the command line takes the place of the one in the configs."""
     given = {override.key_or_group for override in parsed}
     budgets = {key.removeprefix("budget.") for key in given if key.startswith("budget.")}
     budget = settings.get("budget")

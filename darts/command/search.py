@@ -49,8 +49,9 @@ class SearchCommand(Command):
         return [f"dataset={file.stem}" for file in files if str(stored.get("_target_")) in file.read_text("utf-8")][:1]
 
     def run(self, call: Call) -> int:
+        from darts.run.checkpoint import Unwritable
         from darts.run.folder import resuming
-        from darts.search.loop import Interrupted, Unwritable
+        from darts.run.signals import Interrupted
 
         prepared = resume(call) if call.settings["resume"] is not None else begin(call)
         if prepared is None:

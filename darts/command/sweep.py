@@ -68,7 +68,8 @@ def one_job(command: Command, composed: Any) -> int:
     settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
     config.load_plugins(settings["plugins"])
-    settings = config.one_budget({str(key): value for key, value in settings.items()}, parsed)
+    choices = dict(hydra_config.runtime.choices)
+    settings = config.completed({str(key): value for key, value in settings.items()}, command.name, choices, parsed)
     name = hydra_config.job.override_dirname.replace("/", "_") or str(hydra_config.job.num)
     folder = Path(settings["run_dir"]) / name
     print(f"--- {name}", file=sys.stderr)

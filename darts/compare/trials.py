@@ -163,7 +163,7 @@ def of_search(
             curve = [(share, table.value(cell, *key)) for share, cell in cells]
     spent = {"images": float(result.images), "seconds": result.seconds["total"]}
     curves = {axis: [(share * total, truth) for share, truth in curve] for axis, total in spent.items()}
-    label = str(stored.get("label", PLAIN))
+    label = str(stored.get("label") or PLAIN)
     if label == PLAIN:
         parts = [str(stored[part]["_target_"]).rsplit(".", 1)[-1] for part in ("relaxation", "arch_step")]
         label = ", ".join([*parts, *(stored.get("regularizer") or {})])

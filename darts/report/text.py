@@ -96,6 +96,11 @@ def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
     return [("" if number else "verdict", text) for number, text in enumerate(lines)]
 
 
+def _cost(cost: Mapping[str, Any]) -> str:
+    size, flops = cost["network_size"], cost["flops"] / 1e6
+    return f"{cost['params']:,} parameters, {flops:.2f} M multiply-adds  ({size})"
+
+
 def search_lines(
     result: SearchResult, folder: Path | None, notice: str | None = None, whole: float | None = None
 ) -> Lines:
@@ -107,6 +112,7 @@ def search_lines(
         ("cell", result.cell),
         ("parameters", f"{result.params:,}  ({result.network_size})"),
         ("FLOPs", f"{result.flops / 1e6:.2f} M multiply-adds"),
+        *([] if result.benchmark_cost is None else [("in the benchmark", _cost(result.benchmark_cost))]),
         (
             f"supernet {metric.name}",
             f"{metric.text(result.supernet_valid)}  (architecture part of {result.searched_on}{how})",

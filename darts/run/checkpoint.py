@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 
-from darts.run.errors import UserError
+from darts.run.errors import UserError, reason
 from darts.run.files import replacing
 
 SCHEMA_VERSION = 1
+
+
+class Unwritable(UserError):
+    """A checkpoint could not be written; the one before is kept."""
 
 
 def checkpoint_path(run_dir: Path) -> Path:
@@ -22,6 +26,22 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write tensors, numbers, strings, lists and dicts; the old file stays until the new one is complete."""
     with replacing(path) as temporary:
         torch.save({"schema_version": SCHEMA_VERSION, **content}, temporary)
+
+
+def keep_checkpoint(path: Path, content: dict[str, Any], step: int, kept: int) -> None:
+    """Write the checkpoint of a step in place of that of the step `kept`, below 0 if there is none.
+
+    Raises:
+        Unwritable: it cannot be written; the one before stays.
+    """
+    try:
+        save_checkpoint(path, content)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise Unwritable(
+            f"run_dir: cannot write the checkpoint of step {step} ({reason(error)}); "
+            + (f"the one of step {kept} is kept. " if kept >= 0 else "")
+            + "Free some space, then go on or start anew"
+        ) from None
 
 
 def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:

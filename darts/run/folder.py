@@ -15,7 +15,7 @@ import yaml
 from darts.run.errors import UserError, reason
 from darts.run.files import write_text
 
-FOLDERS = ("checkpoints", "tensorboard", "figures", "exports")
+FOLDERS = ("checkpoints", "tensorboard", "figures")
 SCHEMA_VERSION = 1  # of result.json
 Result = TypeVar("Result")
 

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM); its checkpoint is written."""
+
+
 class StopRequest:
     """Whether the run was asked to stop: by Ctrl-C, or by SIGTERM as clusters send it before they take a machine.
 

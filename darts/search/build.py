@@ -11,7 +11,7 @@ import torch
 
 from darts.run.devices import check_threads, choose_device
 from darts.run.errors import UserError
-from darts.run.memory import check_memory
+from darts.run.memory import check_weights
 from darts.run.parts import Problems, build_part, check_arguments
 from darts.run.seeding import make_generator, set_determinism
 from darts.run.settings import fixed
@@ -96,25 +96,6 @@ class Network:
     batch_norm: str = "batch"
 
 
-def check_size(space: Space, network: Network) -> None:
-    """Refuse sizes and operations that make no supernet, and one whose weights do not fit into memory; nothing is
-    computed, and two networks are made of shapes alone, from which a deeper one is reckoned.
-
-    Raises:
-        ValueError: they do not.
-    """
-    if network.cells < 1:
-        raise ValueError(f"cells: got {network.cells}; give 1 or more")
-    params = []
-    with torch.device("meta"):
-        for cells in (1, 2):
-            made = space.supernet(NetworkSize(network.channels, cells), network.batch_norm)
-            params.append(sum(parameter.numel() for parameter in made.parameters()))
-    needed = 16 * (params[0] + (network.cells - 1) * (params[1] - params[0]))  # weight, gradient, momentum, a copy
-    given = f"channels={network.channels}, cells={network.cells}"
-    check_memory("channels, cells", given, needed, "the weights and what trains them")
-
-
 def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     """The whole search that a config describes.
 
@@ -181,7 +162,10 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         check_arguments(Network, settings["network"], "network")
         built["network"] = Network(**settings["network"])
         if space is not None:
-            check_size(space, built["network"])
+            network_of, size = space.supernet, built["network"]
+            check_weights(
+                lambda cells: network_of(NetworkSize(size.channels, cells), size.batch_norm), size.channels, size.cells
+            )
     with problems.of("data"):
         if "dataset" in built:
             built["task"] = build_task(settings, built["dataset"], settings["data"], "data")(seed=seed, device=device)

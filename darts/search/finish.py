@@ -20,9 +20,10 @@ def result_of(
     state: SearchState, steps: Steps, schedule: Schedule, ends: Mapping[str, int], stopped_by: str
 ) -> SearchResult:
     """The result, once the last epoch has ended; all that it says is read from what ran."""
-    last, space, task, size = state.history[-1], state.space, state.task, NetworkSize()
+    last, space, task = state.history[-1], state.space, state.task
     cell = state.found or last["cell"]
-    cost = space.cost(space.parse(cell), size)
+    size, benchmark = task.final_size(), NetworkSize()
+    cost, benchmark_cost = (space.cost(space.parse(cell), one) for one in (size, benchmark))
     done = [0, *(min(end, state.step) for end in ends.values())]
     training = state.seconds["training"]
     chosen = any(phase.trains_architecture or phase.chooses for phase in schedule.phases.values())
@@ -47,6 +48,7 @@ def result_of(
         flops=cost.flops,
         params=cost.params,
         network_size=str(size),
+        benchmark_cost=None if size == benchmark else asdict(benchmark_cost) | {"network_size": str(benchmark)},
         searched_on=task.name,
         settings={
             "batch_norm": getattr(state.network, "batch_norm", None),

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import checkpoint_path, save_checkpoint
-from darts.run.errors import UserError, reason
-from darts.run.signals import StopRequest
+from darts.run.checkpoint import checkpoint_path, keep_checkpoint
+from darts.run.errors import UserError
+from darts.run.signals import Interrupted, StopRequest
 from darts.search.budget import Budget
 from darts.search.discretizers.base import Discretizer
 from darts.search.early_stopping import EarlyStopping
@@ -26,14 +26,6 @@ from darts.search.result import SearchResult
 from darts.search.saved import content_of, restored
 from darts.search.state import NonFiniteLoss, SearchState
 from supernet.spaces.base import Genotype
-
-
-class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C, SIGTERM); its checkpoint is written."""
-
-
-class Unwritable(UserError):
-    """A checkpoint could not be written; the one before is kept."""
 
 
 class Search:
@@ -265,14 +257,7 @@ class Search:
                 self._diverged(state.step, "a network weight or an architecture parameter is not finite")
             )
         content = content_of(state, self.schedule.phases, self.identity)
-        try:
-            save_checkpoint(checkpoint_path(self.run_dir), content)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise Unwritable(
-                f"run_dir: cannot write the checkpoint of step {state.step} ({reason(error)}); "
-                + (f"the one of step {self.checkpointed_step} is kept. " if self.checkpointed_step >= 0 else "")
-                + "Free some space, then go on or start anew"
-            ) from None
+        keep_checkpoint(checkpoint_path(self.run_dir), content, state.step, self.checkpointed_step)
         self.checkpointed_step = state.step
 
     def _spend(self, part: str, since: float) -> float:

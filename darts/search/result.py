@@ -36,7 +36,8 @@ class SearchResult:
         alphas: the final architecture parameters.
         supernet_valid: the task's metric of the mixture on the architecture part of the training data, or of drawn
             paths where there is no mixture; in the file under its name, such as `supernet_valid_accuracy` (%).
-        flops, params: of the cell's network at `network_size`.
+        flops, params: of the cell's network at `network_size`, that of the data.
+        benchmark_cost: {params, flops, network_size} of the benchmark's own network, if that is another one.
         settings: what else the numbers hinge on: batch norm, split, determinism.
         phase_steps: done in each phase; with these as the phases' shares, `budget.steps=steps` repeats the run.
         stopped_early: why a phase ended before its time, in words; empty if none did.
@@ -75,6 +76,7 @@ class SearchResult:
     verdict: dict[str, Any] | None = None
     initial_alphas: dict[str, Any] | None = None
     oracle: dict[str, Any] | None = None
+    benchmark_cost: dict[str, Any] | None = None
     timing: dict[str, float] = field(default_factory=dict)
     phase_steps: dict[str, int] = field(default_factory=dict)
     stopped_early: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -76,6 +76,7 @@ class Task(ABC):
         train, valid: streams of the two parts.
         metric: what supernets and networks are judged by.
         in_channels, outputs, image_size: what a network gets and has to give.
+        full_image_size: side of images for the network that is trained in the end; None for `image_size`.
         sizes: items of the two parts.
         settings: what else a result hinges on; stands in it.
         about: the data in one line; `remarks` are what a user must know of single files.
@@ -85,6 +86,7 @@ class Task(ABC):
     identity: Mapping[str, str] = MappingProxyType({})
     about: str = ""
     remarks: tuple[str, ...] = ()
+    full_image_size: int | None = None
 
     name: str
     device: torch.device
@@ -132,6 +134,11 @@ class Task(ABC):
     def network_size(self, channels: int, cells: int) -> NetworkSize:
         """The size of a network for this task."""
         return NetworkSize(channels, cells, self.outputs, self.in_channels, self.image_size)
+
+    def final_size(self) -> NetworkSize:
+        """The size of a network that is trained in the end: as deep and wide as the benchmark's, for these data."""
+        size = NetworkSize(num_classes=self.outputs, in_channels=self.in_channels, image_size=self.image_size)
+        return size if self.full_image_size is None else replace(size, image_size=self.full_image_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Where both streams stand."""

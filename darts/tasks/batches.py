@@ -63,6 +63,7 @@ class BatchStream:
         batch_size: images a batch.
         normalize: bytes to floats.
         generator: a CPU generator; owned by this stream.
+        cutout: side of a square that is blanked in every image, pixels; 0 for none.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class BatchStream:
         batch_size: int,
         normalize: Normalizer,
         generator: torch.Generator,
+        cutout: int = 0,
     ) -> None:
+        self.cutout = cutout
         padding = dataset.crop_padding
         self.padded_NCHW = F.pad(images_NCHW, (padding,) * 4) if padding else images_NCHW
         self.images_NCHW, self.labels_N = images_NCHW, labels_N
@@ -94,7 +97,20 @@ class BatchStream:
             self.position = 0
         chosen_B = self.order[self.position : self.position + self.batch_size]
         self.position += self.batch_size
-        return self.normalize(self._augmented(chosen_B)), self.labels_N[chosen_B.to(self.labels_N.device)]
+        images_BCHW = self.normalize(self._augmented(chosen_B))
+        if self.cutout:
+            images_BCHW = images_BCHW * self._uncut(len(chosen_B)).to(images_BCHW.device)
+        return images_BCHW, self.labels_N[chosen_B.to(self.labels_N.device)]
+
+    def _uncut(self, batch: int) -> Tensor:
+        """0 inside a square around a place drawn for every image, which may reach over its edge, else 1:
+        (B, 1, H, W)."""
+        inside = []
+        for side in self.images_NCHW.shape[-2:]:
+            centre_B1 = torch.randint(side, (batch, 1), generator=self.generator)
+            offset_BS = torch.arange(side) - centre_B1 + self.cutout // 2
+            inside.append((offset_BS >= 0) & (offset_BS < self.cutout))
+        return (~(inside[0][:, None, :, None] & inside[1][:, None, None, :])).float()
 
     def _augmented(self, chosen_B: Tensor) -> Tensor:
         """Random crops and mirror images as one gather: a row and a column index for every image."""

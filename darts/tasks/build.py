@@ -8,7 +8,7 @@ from typing import Any
 
 from darts.run.parts import allowed_class, check_arguments
 from darts.tasks.base import Task
-from darts.tasks.datasets.base import Dataset, Smaller
+from darts.tasks.datasets.base import Dataset, smaller
 
 CLASSIFICATION = {"_target_": "darts.tasks.classification.Classification"}
 
@@ -30,10 +30,7 @@ def build_task(
         ValueError: a resolution that is no positive number.
     """
     options = dict(options)
-    if (resolution := options.pop("resolution", None)) is not None:
-        if not isinstance(resolution, int) or resolution < 1:
-            raise ValueError(f"resolution: got {resolution!r}; give a side in pixels, or null")
-        dataset = Smaller(dataset, resolution)
+    dataset = smaller(dataset, options.pop("resolution", None))
     node = settings.get("task") or CLASSIFICATION
     own = {key: value for key, value in node.items() if key != "_target_"}
     task = allowed_class(str(node.get("_target_")), "task", settings["plugins"])

@@ -24,9 +24,11 @@ class Classification(Task):
 
     Args:
         dataset: where the images come from.
-        split: share of every class that trains the weights.
+        split: share of every class that trains the weights, unless the data come split.
         batch_size: images a batch, for both parts.
         subset: share of the weights' part that is used; the rest is left aside.
+        cutout: side of a square that is blanked in every training image, pixels (arXiv:1708.04552).
+        label_smoothing: share of a target that is spread over all classes (arXiv:1512.00567).
         seed: decides split, order and augmentation.
         device: where the images live.
 
@@ -48,39 +50,56 @@ class Classification(Task):
         seed: int = 0,
         device: torch.device = CPU,
         subset: float = 1.0,
+        cutout: int = 0,
+        label_smoothing: float = 0.0,
     ) -> None:
         if not 0 < subset <= 1:
             raise ValueError(f"subset: got {subset}; give a share above 0, at most 1")
+        if cutout < 0:
+            raise ValueError(f"cutout: got {cutout}; give 0 or more pixels")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: got {label_smoothing}; give 0 or more, below 1")
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; give 1 or more")
-        images = dataset.load_train()
-        parts = split_indices(images.labels_N, split, make_generator(seed, "split"))
+        images, valid = dataset.load_train(), dataset.load_valid()
+        self.normalize = Normalizer(images, device)  # by what is trained on, in a search both parts
+        if valid is None:
+            parts = split_indices(images.labels_N, split, make_generator(seed, "split"))
+        else:
+            count, images = len(images), images.joined(valid)
+            parts = (torch.arange(count), torch.arange(count, len(images)))
         if subset < 1:
             used, _ = split_indices(images.labels_N[parts[0]], subset, make_generator(seed, "subset"))
             parts = (parts[0][used], parts[1])
         self.name, self.device, self.batch_size = dataset.name, device, batch_size
+        self.label_smoothing, self.classes = label_smoothing, images.classes
         self.outputs, self.in_channels = len(images.classes), images.images_NCHW.shape[1]
-        self.image_size, self.settings = images.images_NCHW.shape[-1], {"split": split}
+        self.image_size, self.full_image_size = images.images_NCHW.shape[-1], dataset.full_size
+        self.settings = {"split": split if valid is None else "given"}
         self.sizes = (len(parts[0]), len(parts[1]))
-        if batch_size > min(self.sizes):
+        if batch_size > (self.sizes[0] if valid is not None else min(self.sizes)):
             raise ValueError(
                 f"batch_size: got {batch_size}, but the split gives {self.sizes[0]} images to the weights and "
-                f"{self.sizes[1]} to the architecture; give at most {min(self.sizes)}"
+                f"{self.sizes[1]} to the architecture; give at most {self.sizes[0] if valid else min(self.sizes)}"
             )
         self.identity, self.about = images.identity(), images.about()
         if images.left_out:
             self.about += f", {len(images.left_out):,} left out"
+        if valid is not None:
+            self.about += (
+                f"; {len(valid):,} of them, the validation folder, for the architecture (data.split is not used)"
+            )
         self.remarks = (*images.left_out, *images.notes)
-        self.normalize = Normalizer(images, device)
         self.evaluation_order = torch.randperm(self.sizes[1], generator=make_generator(seed, "evaluation"))
         self.train, self.valid = (
             BatchStream(
                 images.images_NCHW[part].to(device),
                 images.labels_N[part].to(device),
                 dataset,
-                batch_size,
+                min(batch_size, len(part)),
                 self.normalize,
                 make_generator(seed, name),
+                cutout,
             )
             for part, name in zip(parts, ("train", "valid"), strict=True)
         )
@@ -111,7 +130,7 @@ class Classification(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross entropy of logits (B, K), nats."""
-        return F.cross_entropy(outputs, targets)
+        return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """How many of the batch are classified right."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from darts.run.seeding import torch_noise
+from darts.run.seeding import make_generator, torch_noise
 from darts.tasks.base import Batch, Task
 from darts.training.schedules import cosine
 
@@ -30,6 +32,11 @@ class Recipe:
         epochs: passes over the task's weight part.
         lr, lr_min: first and last learning rate.
         momentum, nesterov, weight_decay: as in torch.optim.SGD.
+        warm_up: epochs in which the rate rises from 0 (arXiv:1706.02677); the cosine begins after them.
+        mixup: inputs and losses of a batch are mixed with those of the batch in another order, by a share drawn from
+            Beta(mixup, mixup) (arXiv:1710.09412); 0 for none.
+        average: what of the averaged weights a step keeps (exponential moving average; those of the first steps
+            count less); 0 for none. The averaged network is what is judged then.
 
     Raises:
         ValueError: a value out of range.
@@ -41,6 +48,9 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
+    warm_up: float = 0.0
+    mixup: float = 0.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -49,6 +59,12 @@ class Recipe:
             raise ValueError(f"lr: got {self.lr}; give a rate above 0, at least lr_min={self.lr_min}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay: got {self.weight_decay}; give 0 or more")
+        if not 0 <= self.warm_up < self.epochs:
+            raise ValueError(f"warm_up: got {self.warm_up}; give 0 or more epochs, fewer than epochs={self.epochs}")
+        if not 0 <= self.mixup < math.inf:
+            raise ValueError(f"mixup: got {self.mixup}; give 0 or more")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average: got {self.average}; give 0 or more, below 1")
 
     def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of a training that begins."""
@@ -59,20 +75,57 @@ class Recipe:
 
     def learning_rate(self, progress: float) -> float:
         """At a share of the training that is done, in [0, 1]."""
-        return cosine(progress, self.lr, self.lr_min)
+        rising = self.warm_up / self.epochs
+        if progress < rising:
+            return self.lr * progress / rising
+        return cosine((progress - rising) / (1 - rising), self.lr, self.lr_min)
+
+    def averaged(self, network: nn.Module) -> AveragedModel | None:
+        """A network of averages that begins as `network`, statistics included; None if none is asked for."""
+        if not self.average:
+            return None
+
+        def average(own: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+            kept = min(self.average, (1 + int(count)) / (10 + int(count)))
+            return own.lerp(new.to(own.dtype), 1 - kept) if own.is_floating_point() else new
+
+        return AveragedModel(network, avg_fn=average, use_buffers=True)
 
 
 class FitState:
-    """Weights, optimizer, position in data and schedule."""
+    """Weights, optimizer, position in data and schedule.
 
-    def __init__(self, network: nn.Module, task: Task, recipe: Recipe) -> None:
+    Args:
+        network, task, recipe: of the training.
+        seed: of what the recipe draws.
+    """
+
+    def __init__(self, network: nn.Module, task: Task, recipe: Recipe, seed: int = 0) -> None:
         self.network, self.task = network, task
         self.optimizer = recipe.optimizer(network)
+        self.averaged = recipe.averaged(network)
+        self.generator = make_generator(seed, "recipe")
         self.step = 0
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network whose answers count."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def mixing(self, recipe: Recipe, count: int) -> Mixing | None:
+        """How a batch of so many is mixed, if it is."""
+        if not recipe.mixup:
+            return None
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        order_B = torch.randperm(count, generator=self.generator)
+        return Mixing(np.random.default_rng(seed).beta(recipe.mixup, recipe.mixup), order_B.to(self.task.device))
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors, numbers, lists and dicts."""
+        averaged = {} if self.averaged is None else {"averaged": self.averaged.state_dict()}
         return {
+            **averaged,
+            "generator": self.generator.get_state(),
             "step": self.step,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -87,6 +140,9 @@ class FitState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.task.load_state_dict(state["task"])
         torch_noise(self.task.device, state["noise"])
+        self.generator.set_state(state["generator"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
 
 
 class FitMonitor:
@@ -100,8 +156,20 @@ class FitMonitor:
         return True
 
 
+class Mixing(NamedTuple):
+    """Of a batch with itself: the share of the first, and the order of the second."""
+
+    share: float
+    order_B: torch.Tensor
+
+
 def fit_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, task: Task, batch: Batch, rate: float
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    batch: Batch,
+    rate: float,
+    mixing: Mixing | None = None,
 ) -> torch.Tensor:
     """One step of a training at a learning rate; returns the loss before it.
 
@@ -111,7 +179,12 @@ def fit_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     inputs, targets = batch
-    loss = task.loss(network(inputs), targets)
+    if mixing is None:
+        loss = task.loss(network(inputs), targets)
+    else:
+        outputs = network(inputs.lerp(inputs[mixing.order_B], 1 - mixing.share))
+        loss = mixing.share * task.loss(outputs, targets)
+        loss = loss + (1 - mixing.share) * task.loss(outputs, targets[mixing.order_B])
     if not torch.isfinite(loss):
         raise Diverged(f"the loss is {loss.item()}")
     optimizer.zero_grad()
@@ -144,10 +217,13 @@ def fit(
     while state.step < steps:
         try:
             rate = recipe.learning_rate(state.step / steps)
-            loss = fit_step(network, state.optimizer, task, task.train.next(), rate)
+            batch = task.train.next()
+            loss = fit_step(network, state.optimizer, task, batch, rate, state.mixing(recipe, len(batch[1])))
         except Diverged as error:
             raise Diverged(f"{error} at step {state.step} of {steps}") from None
         state.step += 1
+        if state.averaged is not None:
+            state.averaged.update_parameters(network)
         for monitor in monitors:
             monitor.on_step(state, loss)
         if state.step % task.steps_per_epoch == 0:

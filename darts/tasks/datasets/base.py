@@ -23,6 +23,7 @@ class Images:
         images_NCHW, labels_N, classes: bytes, labels in [0, number of classes), names of the classes.
         left_out: files that are not among them, and why.
         notes: what is not in the pixels of some that are.
+        sizes: width and height of each before it was resized, (N, 2), if that was done.
     """
 
     images_NCHW: Tensor
@@ -30,11 +31,23 @@ class Images:
     classes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    sizes: Tensor | None = None
 
     def about(self) -> str:
         """``3 classes, 142 images (smallest class 9)``."""
         smallest = int(torch.bincount(self.labels_N, minlength=len(self.classes)).min())
         return f"{len(self.classes)} classes, {len(self):,} images (smallest class {smallest:,})"
+
+    def joined(self, other: Images) -> Images:
+        """These and others of the same classes."""
+        return replace(
+            self,
+            images_NCHW=torch.cat([self.images_NCHW, other.images_NCHW]),
+            labels_N=torch.cat([self.labels_N, other.labels_N]),
+            left_out=self.left_out + other.left_out,
+            notes=self.notes + other.notes,
+            sizes=None if self.sizes is None or other.sizes is None else torch.cat([self.sizes, other.sizes]),
+        )
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -84,9 +97,24 @@ class Dataset(ABC):
             raise ValueError(f"crop_padding: got {crop_padding}; give 0 or more")
         self.name, self.image_size, self.crop_padding, self.flip = name, image_size, crop_padding, flip
 
+    @property
+    def full_size(self) -> int:
+        """The side of images for the network that is trained in the end, pixels."""
+        return self.image_size
+
     @abstractmethod
     def load_train(self) -> Images:
-        """The images that a search splits into a half for weights and a half for the architecture."""
+        """The images that a search splits into a part for weights and a part for the architecture, or, where
+        `load_valid` has some, the weights' part."""
+
+    def load_valid(self) -> Images | None:
+        """The architecture's part, where the data come split; None where a search splits them."""
+        return None
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are images kept for the final network."""
+        return True
 
     @abstractmethod
     def load_test(self) -> Images:
@@ -113,14 +141,39 @@ class Smaller(Dataset):
         super().__init__(dataset.name, side, round(dataset.crop_padding * side / dataset.image_size), dataset.flip)
         self.dataset = dataset
 
+    @property
+    def full_size(self) -> int:
+        return self.dataset.full_size
+
+    @property
+    def has_test(self) -> bool:
+        return self.dataset.has_test
+
     def load_train(self) -> Images:
         return self._of(self.dataset.load_train())
+
+    def load_valid(self) -> Images | None:
+        valid = self.dataset.load_valid()
+        return None if valid is None else self._of(valid)
 
     def load_test(self) -> Images:
         return self._of(self.dataset.load_test())
 
     def _of(self, images: Images) -> Images:
         return replace(images, images_NCHW=resized(images.images_NCHW, self.image_size))
+
+
+def smaller(dataset: Dataset, resolution: int | None) -> Dataset:
+    """The data set at that side, in pixels, if one is given.
+
+    Raises:
+        ValueError: something that is no positive number.
+    """
+    if resolution is None:
+        return dataset
+    if not isinstance(resolution, int) or isinstance(resolution, bool) or resolution < 1:
+        raise ValueError(f"resolution: got {resolution!r}; give a side in pixels, or null")
+    return Smaller(dataset, resolution)
 
 
 def resized(images_NCHW: Tensor, size: int) -> Tensor:

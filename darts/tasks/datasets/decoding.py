@@ -18,9 +18,9 @@ class BadImage(Exception):
     """It cannot be read, or its values have no clear meaning; the message says why."""
 
 
-def decode(path: Path, size: int) -> tuple[Tensor, str]:
-    """The image, its shorter side resized to `size` and the centre cropped, (3, size, size); and what was left out of
-    it, if something was.
+def decode(path: Path, size: int) -> tuple[Tensor, str, tuple[int, int]]:
+    """The image, its shorter side resized to `size` and the centre cropped, (3, size, size); what was left out of it,
+    if something was; and its width and height before.
 
     Transparent pixels lie on white; of several frames the first is taken.
 
@@ -29,14 +29,14 @@ def decode(path: Path, size: int) -> tuple[Tensor, str]:
     """
     try:
         with Image.open(path) as opened:
-            frames = getattr(opened, "n_frames", 1)
+            frames, before = getattr(opened, "n_frames", 1), opened.size
             opened.draft("RGB", (2 * size, 2 * size))  # JPEGs are decoded at a fraction of their size
             image = ImageOps.fit(_rgb(ImageOps.exif_transpose(opened)), (size, size))
     except UnidentifiedImageError:
         raise BadImage("no image of a known format") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise BadImage(reason(error)) from None
-    return pil_to_tensor(image), f"the first of {frames} frames" if frames > 1 else ""
+    return pil_to_tensor(image), f"the first of {frames} frames" if frames > 1 else "", before
 
 
 def _rgb(image: Image.Image) -> Image.Image:

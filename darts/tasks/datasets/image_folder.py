@@ -1,19 +1,19 @@
-"""A folder of the user's own images: root/train/CLASS/*, and root/test/CLASS/* if there is a test set."""
+"""A folder of the user's own images: root/train/CLASS/*, root/val/CLASS/* if they are split already, and
+root/test/CLASS/* if there is a test set."""
 
 from __future__ import annotations
 
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from darts.run.errors import UserError
 from darts.run.memory import check_memory
 from darts.tasks.datasets.base import Dataset, Images
+from darts.tasks.datasets.reading import read_images
 
 SHOWN = 10  # bad files in a message
+VALID = ("val", "valid", "validation")  # names of a folder for the architecture's part
 
 
 class ImageFolder(Dataset):
@@ -46,18 +46,34 @@ class ImageFolder(Dataset):
 
     def load_train(self) -> Images:
         classes = self._classes("train")
-        if (self.root / "test").is_dir():
-            missing = sorted(set(classes) - set(self._classes("test")))
-            if missing:
-                raise UserError(
-                    f"dataset.root: {self.root}/test lacks the classes {', '.join(missing)} that train has; "
-                    "add them, or remove the test folder (a search does not need one)"
-                )
+        for part in ("test", *VALID):
+            if (self.root / part).is_dir():
+                self._check_classes(part, classes)
         return self._load("train", classes)
+
+    def load_valid(self) -> Images | None:
+        parts = [part for part in VALID if (self.root / part).is_dir()]
+        if len(parts) > 1:
+            raise UserError(f"dataset.root: {self.root} holds {' and '.join(parts)}; keep one of them")
+        return self._load(parts[0], self._classes("train")) if parts else None
+
+    @property
+    def has_test(self) -> bool:
+        return (self.root / "test").is_dir()
 
     def load_test(self) -> Images:
         self._classes("test")
         return self._load("test", self._classes("train"))
+
+    def _check_classes(self, part: str, classes: tuple[str, ...]) -> None:
+        others = self._classes(part)
+        for lacking, names in ((part, {*classes} - {*others}), ("train", {*others} - {*classes})):
+            if names:
+                raise UserError(
+                    f"dataset.root: {self.root / lacking} lacks the classes {', '.join(sorted(names))} that "
+                    f"{'train' if lacking == part else part} has; add them, or remove the {part} folder (a search does "
+                    "not need one)"
+                )
 
     def _classes(self, part: str) -> tuple[str, ...]:
         folder = self.root / part
@@ -96,19 +112,10 @@ class ImageFolder(Dataset):
             )
         except ValueError as error:
             raise UserError(str(error)) from None
-        with ThreadPoolExecutor() as pool, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's about odd metadata
-            decoded = list(pool.map(lambda file: self._decode(file[0]), files))
-        pixels, labels, notes, bad = [], [], [], []
-        for (path, label), found in zip(files, decoded, strict=True):
-            if isinstance(found, str):
-                bad.append(f"{path}: {found}")
-                continue
-            picture_CHW, note = found
-            pixels.append(picture_CHW)
-            labels.append(label)
-            if note:
-                notes.append(f"{path}: {note}")
+        read = read_images([path for path, _ in files], self.image_size)
+        bad = [f"{files[place][0]}: {problem}" for place, problem in read.bad.items()]
+        notes = tuple(f"{files[place][0]}: {note}" for place, note in read.notes.items())
+        labels = [files[place][1] for place in read.places]
         if bad and not self.skip_bad:
             shown = "; ".join(bad[:SHOWN]) + (f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else "")
             raise UserError(
@@ -119,18 +126,7 @@ class ImageFolder(Dataset):
             raise UserError(
                 f"dataset.root: the class folder {self.root / part / classes[label]} is empty; add images or remove it"
             )
-        return Images(torch.stack(pixels), torch.tensor(labels), classes, (*left_out, *bad), tuple(notes))
-
-    def _decode(self, path: Path) -> tuple[Tensor, str] | str:
-        """Pixels and a note, or what is wrong."""
-        from darts.tasks.datasets.decoding import BadImage, decode
-
-        if path.is_symlink() and not path.exists():
-            return "a link to nowhere"
-        try:
-            return decode(path, self.image_size)
-        except BadImage as problem:
-            return str(problem)
+        return Images(read.images_NCHW, torch.tensor(labels), classes, (*left_out, *bad), notes, read.sizes)
 
 
 def _hidden(path: Path) -> bool:

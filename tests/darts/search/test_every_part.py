@@ -14,8 +14,9 @@ from searching import plain
 
 from darts.command.config import compose_config
 from darts.run.errors import UserError
+from darts.run.signals import Interrupted
 from darts.search.build import build_search
-from darts.search.loop import Interrupted, Search
+from darts.search.loop import Search
 from darts.search.monitors.base import Monitor
 from supernet.relaxations.base import HALVES, Relaxation, opened
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from darts.command.config import compose_config
 from darts.run.errors import UserError
 from darts.run.seeding import make_generator
+from darts.run.signals import Interrupted
 from darts.search.build import build_search
 from darts.search.finalists import Finalists
-from darts.search.loop import Interrupted, Search
+from darts.search.loop import Search
 from darts.search.paths import living
 from darts.search.short_trainings import ShortTrainings
 from darts.training.fit import initialised

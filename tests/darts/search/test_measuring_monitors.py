@@ -15,9 +15,10 @@ from searching import made
 from torch import Tensor
 
 from darts.run.errors import UserError
+from darts.run.signals import Interrupted
 from darts.search.early_stopping import EarlyStopping
 from darts.search.inherited import inherited
-from darts.search.loop import Interrupted, Search
+from darts.search.loop import Search
 from darts.search.monitors.architecture import ArchitectureMonitor
 from darts.search.monitors.base import Monitor, Watched
 from darts.search.monitors.derived_gap import DerivedGapMonitor

@@ -15,9 +15,9 @@ from searching import After, made, plain
 
 from darts.report.text import search_lines
 from darts.run.errors import UserError
+from darts.run.signals import Interrupted
 from darts.search import one_shot
 from darts.search.inherited import inherited
-from darts.search.loop import Interrupted
 from darts.search.one_shot import BestOfK, Evolution
 from darts.search.result import SearchResult
 from supernet.relaxations.base import EdgeWeights

@@ -114,7 +114,7 @@ def test_only_seconds_and_timing_differ_between_equal_runs(files: list[dict[str,
 
 def test_cost_of_the_cell_is_the_published_one(files: list[dict[str, Any]], table_rows: list[dict[str, str]]) -> None:
     row = next(row for row in table_rows if row["cell"] == files[0]["cell"])
-    assert files[0]["params"] == int(row["params_cifar10"])
+    assert files[0]["benchmark_cost"]["params"] == int(row["params_cifar10"])
 
 
 def test_a_missing_result_says_how_to_get_one(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_a_finished_run_prints_its_result_and_writes_nothing(runs: Path, capfd: 
 def test_a_run_folder_holds_what_the_design_promises(runs: Path) -> None:
     folder = runs / "whole"
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "result.json", "checkpoints", "tensorboard", "figures", "exports",
+        "config.yaml", "result.json", "checkpoints", "tensorboard", "figures",
     }  # fmt: skip
     for name in ("alphas.png", "cell.png"):
         assert (folder / "figures" / name).read_bytes().startswith(b"\x89PNG")

@@ -12,8 +12,8 @@ import torch
 from searching import After, made, plain
 
 from darts.run.errors import UserError
+from darts.run.signals import Interrupted
 from darts.search import shrinking
-from darts.search.loop import Interrupted
 from darts.search.shrinking import InformationPruning, Projection, Pruning, emptiness, left
 from supernet.cell import SearchCell
 from supernet.relaxations.base import EdgeWeights

@@ -1,0 +1,142 @@
+"""The command `darts retrain`: from a cell to a trained network and how good it is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from darts.command.base import INTERRUPTED, Call, Command
+from darts.run.errors import UserError
+
+if TYPE_CHECKING:
+    from darts.training.result import RetrainResult
+    from darts.training.retraining import Retraining
+
+RESUMABLE = ("device", "plugins")
+
+
+class RetrainCommand(Command):
+    """Trains the network of one cell from scratch on all training images, and judges it once."""
+
+    name, place = "retrain", 20
+    help = "train the network of a cell, and judge it once on the test images"
+    usage = """usage: darts retrain cell=CELL|run=RUN_DIR dataset=NAME recipe=NAME [key=value ...]
+
+  darts retrain run=RUN_DIR dataset=image_folder dataset.root=PHOTOS recipe=fast
+  darts retrain cell='|nor_conv_3x3~0|+|...|' dataset=cifar10 dataset.root=DATA recipe=nb201_200
+  darts retrain resume=RUN_DIR                                        go on where a training stopped
+"""
+
+    def run(self, call: Call) -> int:
+        from darts.run.checkpoint import Unwritable
+        from darts.run.folder import resuming
+        from darts.run.signals import Interrupted
+        from darts.training.fit import Diverged
+
+        if call.settings["resume"] is not None:
+            folder = Path(call.settings["resume"])
+            training = resume(call, folder)
+        else:
+            training, folder = begin(call)
+        if training is None:
+            return 0
+        again = resuming(folder, self.name)
+        try:
+            result = training.run()
+        except Interrupted:
+            done, steps = training.state.step, training.plan.steps
+            print(f"interrupted at step {done} of {steps}; go on with: {again}", file=sys.stderr)
+            return INTERRUPTED
+        except Unwritable as error:
+            raise UserError(f"{error}: {again}") from None
+        except Diverged as error:
+            raise UserError(
+                f"training diverged: {error}; the checkpoint of step {training.kept} is kept. Lower recipe.lr, or "
+                "give recipe.warm_up=1, and start anew"
+            ) from None
+        result.write(folder / "result.json")
+        return complete(result, folder)
+
+
+def begin(call: Call) -> tuple[Retraining, Path]:
+    """A new training, in a folder of its own.
+
+    Raises:
+        UserError: a mistake to mend.
+    """
+    from darts.run import folder as run_folder
+    from darts.run.settings import anchored
+    from darts.training.build import build_retraining
+
+    settings = anchored(call.settings)
+    if settings["run"] is not None:
+        if settings["cell"] is not None:
+            raise UserError("cell, run: both were given; give one of them")
+        settings["cell"], settings["space"] = cell_of(Path(settings["run"]))
+    folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "retrain")
+    training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder))
+    task = training.plan.task
+    if task.about:
+        print(f"{task.name}: {task.about}; judged on {training.plan.judged_on}", file=sys.stderr)
+    return training, folder
+
+
+def cell_of(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The cell that a run found, of several seeds of a baseline the best by what they saw; and its space.
+
+    Raises:
+        UserError: no finished run of a search or baseline.
+    """
+    from darts.blackbox.result import CONFIG_KEYS as BASELINE_KEYS
+    from darts.blackbox.result import BaselineResult
+    from darts.compare.load import read_result
+    from darts.run.folder import read_config
+    from darts.search.result import CONFIG_KEYS
+
+    kind, result = read_result(folder)
+    stored = read_config(folder, kind, BASELINE_KEYS if kind == "baseline" else CONFIG_KEYS, "run")
+    if not isinstance(result, BaselineResult):
+        return result.cell, stored["space"]
+    if not (finals := result.finals()):
+        raise UserError(f"run: {folder} found nothing, all of its evaluations failed; give another run, or cell=...")
+    return max(finals, key=lambda point: point.signal).cell, stored["space"]
+
+
+def resume(call: Call, folder: Path) -> Retraining | None:
+    """Go on with a training where its last checkpoint stands; None after reporting a finished one.
+
+    Raises:
+        UserError: an option that a resumed training cannot change, or a folder that holds none.
+    """
+    from darts.run.folder import read_config
+    from darts.training.build import build_retraining
+    from darts.training.result import CONFIG_KEYS, RetrainResult
+
+    settings = call.settings
+    if foreign := sorted(key for key in call.given if key not in (*RESUMABLE, "resume")):
+        raise UserError(
+            f"{', '.join(foreign)}: a resumed training keeps its settings; beside resume only "
+            f"{', '.join(RESUMABLE)} can be given"
+        )
+    stored = read_config(folder, "retrain", CONFIG_KEYS)
+    if (folder / "result.json").is_file():
+        complete(RetrainResult.read(folder / "result.json"), folder)
+        return None
+    changed = {key: settings[key] for key in RESUMABLE if key in call.given}
+    training = build_retraining(stored | {"plugins": settings["plugins"]} | changed, folder)
+    training.resume()
+    print(f"resuming at step {training.state.step} of {training.plan.steps}", file=sys.stderr)
+    return training
+
+
+def complete(result: RetrainResult, folder: Path) -> int:
+    """Draw what a written result lacks of pictures, and report."""
+    from darts.report.retrain_report import draw_retraining, names_of, retrain_lines
+    from darts.report.text import print_lines
+
+    figures = folder / "figures"
+    if not all((figures / name).is_file() for name in names_of(result)):
+        draw_retraining(result, figures)
+    print_lines(retrain_lines(result, folder))
+    return 0

@@ -1,0 +1,142 @@
+"""From the settings of `darts retrain` to a training; all problems of a config are reported together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts.run.devices import check_threads, choose_device
+from darts.run.errors import UserError
+from darts.run.memory import check_weights
+from darts.run.parts import Problems, build_part, check_arguments
+from darts.run.seeding import make_generator, set_determinism
+from darts.run.settings import fixed
+from darts.tasks.build import build_task
+from darts.tasks.final import final_parts
+from darts.training.fit import Recipe, initialised
+from darts.training.retraining import Plan, Retraining
+from darts.training.watchers import ConsoleWatcher, TensorBoardWatcher
+from supernet.size import NetworkSize
+from supernet.spaces.base import Genotype, Space
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a retraining runs.
+
+    Attributes:
+        deterministic: deterministic algorithms, or the fastest.
+        checkpoint_minutes: between checkpoints inside an epoch.
+        threads: of the CPU, or None for torch's choice.
+    """
+
+    deterministic: bool = True
+    checkpoint_minutes: float = 5.0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
+        if not self.checkpoint_minutes >= 0:
+            raise ValueError(f"checkpoint_minutes: got {self.checkpoint_minutes}; give 0 (every step) or more")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Size of the network: channels of the first stage, cells a stage."""
+
+    channels: int = 16
+    cells: int = 5
+
+    def __post_init__(self) -> None:
+        for name, number in (("channels", self.channels), ("cells", self.cells)):
+            if number < 1:
+                raise ValueError(f"{name}: got {number}; give 1 or more")
+
+
+def carries_signal(space: Space, genotype: Genotype) -> bool:
+    """Whether anything of an image reaches the classifier; of spaces without wiring it is taken for granted."""
+    if "supernet" not in space.abilities:
+        return True
+    path, place = space.path(genotype), 0
+    for cell in space.cells.values():
+        own = path[place : place + len(cell.edges)]
+        place += len(cell.edges)
+        used_E = [cell.candidates[choice] != "none" for choice in own]
+        if not any(used and live for used, live in zip(used_E, cell.live(used_E), strict=True)):
+            return False
+    return True
+
+
+def build_retraining(settings: Mapping[str, Any], run_dir: Path) -> Retraining:
+    """The whole training that a config describes.
+
+    Raises:
+        UserError: all problems of the config, one a line.
+    """
+    problems, built = Problems(), dict[str, Any]()
+    plugins, seed = settings["plugins"], settings["seed"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        problems.lines.append(f"seed: got {seed!r}; give a whole number from 0 to 2^63 - 1")
+        seed = 0
+    for name in ("space", "dataset"):
+        with problems.of(name):
+            built[name] = build_part(settings[name], name, plugins)
+    for name, kind in (("network", Network), ("engine", Engine), ("recipe", Recipe)):
+        with problems.of(name):
+            check_arguments(kind, settings[name], name)
+            built[name] = kind(**settings[name])
+    with problems.of():
+        built["device"] = choose_device(str(settings["device"]))
+    if "space" in built:
+        with problems.of():
+            if not isinstance(settings["cell"], str):
+                raise ValueError("cell: none was given; give cell='...', or run=RUN_DIR of a search")
+            try:
+                built["genotype"] = built["space"].parse(settings["cell"])
+            except ValueError as error:
+                raise ValueError(f"cell: {error}") from None
+            if not settings["force"] and not carries_signal(built["space"], built["genotype"]):
+                raise ValueError(
+                    f"cell: got {settings['cell']}; nothing of an image reaches its output, so it can only learn how "
+                    "often each class occurs; give another one, or force=true to train it all the same"
+                )
+    if "genotype" in built and "network" in built:
+        with problems.of("network"):
+            space, genotype, network = built["space"], built["genotype"], built["network"]
+            check_weights(
+                lambda cells: space.network(genotype, NetworkSize(network.channels, cells)),
+                network.channels,
+                network.cells,
+            )
+    problems.stop()
+    engine: Engine = built["engine"]
+    if engine.threads is not None:
+        torch.set_num_threads(engine.threads)
+    set_determinism(engine.deterministic)
+    data = dict(settings["data"])
+    with problems.of("data"):
+        parts = final_parts(built["dataset"], data.pop("held_out", None), seed)
+        options = {"seed": seed, "device": built["device"]}
+        built["task"] = build_task(settings, parts.on_the_way(), data, "data")(**options)
+        built["final"] = built["task"]
+        if parts.watched is not None:
+            built["final"] = build_task(settings, parts.at_the_end(), data, "data")(**options)
+    problems.stop()
+    torch.manual_seed(seed)
+    task = built["task"]
+    size = task.network_size(network.channels, network.cells)
+    made = space.network(genotype, size)
+    initialised(made, make_generator(seed, "initial weights"))
+    made.to(built["device"]).to(memory_format=torch.channels_last)
+    identity = fixed(settings) | {f"data {name}": value for name, value in built["final"].identity.items()}
+    plan = Plan(
+        space, genotype, size, task, built["final"], parts.watched is not None, parts.judged_on,
+        built["recipe"], seed, identity, engine.checkpoint_minutes,
+    )  # fmt: skip
+    if task.steps_per_epoch < 1:
+        raise UserError("data.batch_size: an epoch has no full batch; give a smaller one")
+    return Retraining(plan, made, run_dir, [ConsoleWatcher(), TensorBoardWatcher()])

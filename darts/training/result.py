@@ -1,0 +1,87 @@
+"""What a retraining gave, and its file result.json.
+
+Wall-clock values stand under `seconds` and `timing` alone; everything else repeats bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from darts.run.files import write_text
+from darts.run.folder import SCHEMA_VERSION, read_result
+from darts.tasks.base import Metric
+
+CONFIG_KEYS = ("space", "network", "data", "recipe", "engine", "seed")
+"""What a config of a retraining holds at least."""
+TEST = "test_"
+
+
+@dataclass
+class RetrainResult:
+    """One finished retraining; field by field the content of result.json.
+
+    Attributes:
+        cell, seed: of the network.
+        params, flops, network_size: of the network.
+        trained_on, judged_on: the data, and which of them judged it, in words.
+        test: the task's metric there; in the file under its name, such as `test_accuracy` (%).
+        epochs, steps, images: done, and images passed forward by training steps.
+        history: one record an epoch: epoch, step, lr, train_loss, and `watched`, the metric of what was held out to be
+            looked at, if something was.
+        best_epoch: by `watched`; its weights are in checkpoints/best.pt. None if nothing was watched.
+        classes: [{name, images, accuracy}] of what judged it, for a classifier.
+        confusion: images by class (rows) and answer, for a classifier.
+        calibration_error: expected, in percent, with its bins [(images, confidence, accuracy)], for a classifier.
+        metric: what the task is judged by; see `darts.tasks.base.Metric`.
+    """
+
+    cell: str
+    seed: int
+    params: int
+    flops: int
+    network_size: str
+    trained_on: str
+    judged_on: str
+    test: float
+    epochs: int
+    steps: int
+    images: int
+    history: list[dict[str, Any]]
+    best_epoch: int | None
+    metric: dict[str, Any]
+    versions: dict[str, str | int]
+    seconds: dict[str, float]
+    timing: dict[str, float]
+    classes: list[dict[str, Any]] | None = None
+    confusion: list[list[int]] | None = None
+    calibration_error: float | None = None
+    calibration_bins: list[list[float]] | None = None
+    kind: str = "retrain"
+    schema_version: int = SCHEMA_VERSION
+
+    def write(self, path: Path) -> None:
+        """Write result.json atomically."""
+        named = {TEST + self.metric["name"] if key == "test" else key: value for key, value in asdict(self).items()}
+        write_text(path, json.dumps(named, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> RetrainResult:
+        """Read result.json.
+
+        Raises:
+            UserError: no such file, or no result of this schema.
+        """
+
+        def build(content: dict[str, Any]) -> RetrainResult:
+            (name,) = (key for key in content if key.startswith(TEST))
+            return cls(**{"test" if key == name else key: value for key, value in content.items()})
+
+        return read_result(path, "retrain", build)
+
+    @property
+    def judged_by(self) -> Metric:
+        """The task's metric."""
+        return Metric(**self.metric | {"limits": tuple(self.metric["limits"])})

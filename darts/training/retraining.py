@@ -1,0 +1,226 @@
+"""One network trained from scratch, kept at every epoch's end, and judged once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from darts.run.checkpoint import checkpoint_path, keep_checkpoint, load_checkpoint
+from darts.run.environment import environment
+from darts.run.errors import UserError, reason
+from darts.run.files import replacing
+from darts.run.settings import differing
+from darts.run.signals import Interrupted, StopRequest
+from darts.tasks.base import Task
+from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit
+from darts.training.judging import answers, calibration, confusion
+from darts.training.result import RetrainResult
+from supernet.size import NetworkSize
+from supernet.spaces.base import Genotype, Space
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on what, and how.
+
+    Attributes:
+        space, genotype, size: of the network.
+        task: the data of the training; its second part is looked at after every epoch where `watches`.
+        final: the data of the judgement.
+        judged_on: what those are, in words.
+        recipe, seed: of the training.
+        identity: by name, the settings and data that it goes on with after a stop, or not at all.
+        checkpoint_minutes: working time between checkpoints inside an epoch.
+    """
+
+    space: Space
+    genotype: Genotype
+    size: NetworkSize
+    task: Task
+    final: Task
+    watches: bool
+    judged_on: str
+    recipe: Recipe
+    seed: int
+    identity: Mapping[str, str]
+    checkpoint_minutes: float = 5.0
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.recipe.epochs * self.task.steps_per_epoch
+
+
+class Retraining(FitMonitor):
+    """A training that can be stopped at any step.
+
+    Args:
+        plan: see there.
+        network: new, on the task's device.
+        run_dir: where checkpoints go.
+        watchers: told of every epoch's record.
+    """
+
+    def __init__(self, plan: Plan, network: nn.Module, run_dir: Path, watchers: Sequence[Watcher] = ()) -> None:
+        self.plan, self.network, self.run_dir, self.watchers = plan, network, run_dir, watchers
+        self.state = FitState(network, plan.task, plan.recipe, plan.seed)
+        self.history: list[dict[str, Any]] = []
+        self.seconds = {"total": 0.0, "training": 0.0, "checkpoints": 0.0, "judging": 0.0}
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.stop = StopRequest("step")
+        self.kept = -1
+
+    def run(self) -> RetrainResult:
+        """Train to the end, and judge.
+
+        Raises:
+            Interrupted: asked to stop; the checkpoint is written.
+            Diverged: the loss is no longer finite; the last checkpoint is kept.
+        """
+        self.clock = self.last_kept = time.perf_counter()
+        for watcher in self.watchers:
+            watcher.on_start(self)
+        try:
+            with self.stop.listening():
+                self._keep()
+                fit(self.network, self.plan.task, self.plan.recipe, self.state, [self])
+        finally:
+            for watcher in self.watchers:
+                watcher.on_end()
+        return self._judged()
+
+    def on_step(self, state: FitState, loss: Tensor) -> None:
+        self.loss_sum += loss.detach().double().cpu()
+        self._spend("training")
+        for watcher in self.watchers:
+            watcher.on_step(self)
+        if state.step % self.plan.task.steps_per_epoch == 0:
+            return  # the epoch's end comes next
+        if self.stop.made:
+            self._keep()
+            raise Interrupted
+        if self.clock - self.last_kept >= 60 * self.plan.checkpoint_minutes:
+            self._keep()
+
+    def on_epoch(self, state: FitState) -> bool:
+        steps = self.plan.task.steps_per_epoch
+        record = {
+            "epoch": state.step // steps,
+            "step": state.step,
+            "lr": self.plan.recipe.learning_rate((state.step - 1) / self.plan.steps),
+            "train_loss": float(self.loss_sum) / steps,
+        }
+        self.loss_sum.zero_()
+        if self.plan.watches:
+            record["watched"] = evaluate(state.judged, self.plan.task)
+            self.network.train()
+        self.history.append(record)
+        self._spend("judging")
+        if self.plan.watches and self.best_epoch == record["epoch"]:
+            with replacing(self.run_dir / "checkpoints" / "best.pt") as temporary:
+                torch.save(state.judged.state_dict(), temporary)
+        self._keep()
+        for watcher in self.watchers:
+            watcher.on_epoch(self, record)
+        if self.stop.made and state.step < self.plan.steps:
+            raise Interrupted
+        return True
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first of the best epochs by what was watched."""
+        if not self.plan.watches or not self.history:
+            return None
+        worth = self.plan.task.metric.worth
+        return int(max(self.history, key=lambda record: (worth(record["watched"]), -record["epoch"]))["epoch"])
+
+    def _judged(self) -> RetrainResult:
+        plan, state = self.plan, self.state
+        outputs, targets = answers(state.judged, plan.final)
+        value = plan.final.per_item * float(plan.final.score(outputs, targets)) / len(targets)
+        self._spend("judging")
+        cost = plan.space.cost(plan.genotype, plan.size)
+        result = RetrainResult(
+            cell=str(plan.genotype), seed=plan.seed, params=cost.params, flops=cost.flops, network_size=str(plan.size),
+            trained_on=plan.task.name, judged_on=plan.judged_on, test=value,
+            epochs=state.step // plan.task.steps_per_epoch, steps=state.step, images=state.step * plan.task.batch_size,
+            history=self.history, best_epoch=self.best_epoch,
+            metric=asdict(plan.task.metric) | {"limits": list(plan.task.metric.limits)},
+            versions=environment(plan.task.device), seconds=dict(self.seconds),
+            timing={"images_per_second": state.step * plan.task.batch_size / max(1e-9, self.seconds["training"])},
+        )  # fmt: skip
+        if names := getattr(plan.final, "classes", ()):
+            probabilities_NK = outputs.softmax(dim=1)
+            table_KK = confusion(probabilities_NK, targets)
+            found = calibration(probabilities_NK, targets)
+            result.confusion = table_KK.tolist()
+            result.classes = [
+                {"name": name, "images": sum(row), "accuracy": 100 * row[place] / max(1, sum(row))}
+                for place, (name, row) in enumerate(zip(names, result.confusion, strict=True))
+            ]
+            result.calibration_error, result.calibration_bins = found.error, [list(one) for one in found.bins]
+        return result
+
+    def resume(self) -> None:
+        """Go on from the run folder's checkpoint.
+
+        Raises:
+            UserError: no checkpoint, a broken one, or one of other settings or data.
+        """
+        path = checkpoint_path(self.run_dir)
+        content = load_checkpoint(path)
+        if other := differing(content.get("identity", {}), self.plan.identity):
+            raise UserError(
+                f"resume: {path} was made with other settings or data ({'; '.join(other)}); put back what it began "
+                "with, or start a new run"
+            )
+        try:
+            self.state.load_state_dict(content["state"])
+            self.history, self.seconds = content["history"], content["seconds"]
+            self.loss_sum = content["loss_sum"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"resume: {path} does not fit the config of that folder ({reason(error)}); put back the config.yaml "
+                "that belongs to this checkpoint"
+            ) from None
+        self.kept = self.state.step
+
+    def _keep(self) -> None:
+        if self.state.step != self.kept:
+            content = {
+                "environment": environment(self.plan.task.device), "identity": dict(self.plan.identity),
+                "state": self.state.state_dict(), "history": self.history, "seconds": self.seconds,
+                "loss_sum": self.loss_sum,
+            }  # fmt: skip
+            keep_checkpoint(checkpoint_path(self.run_dir), content, self.state.step, self.kept)
+            self.kept = self.state.step
+        self._spend("checkpoints")
+        self.last_kept = self.clock
+
+    def _spend(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] += now - self.clock
+        self.seconds["total"] += now - self.clock
+        self.clock = now
+
+
+class Watcher:
+    """Looks on; override what is wanted."""
+
+    def on_start(self, training: Retraining) -> None:
+        """Before the first step, of a resumed one too."""
+
+    def on_step(self, training: Retraining) -> None:
+        """After every step."""
+
+    def on_epoch(self, training: Retraining, record: Mapping[str, Any]) -> None:
+        """After every epoch, with its record."""
+
+    def on_end(self) -> None:
+        """After the last step, whatever ended it."""
