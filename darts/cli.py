@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from darts.command.words import read
-from darts.run.errors import UserError
+from darts.run.errors import UserError, reason
+from darts.run.memory import is_full
 from darts.run.waiting import wait_briefly
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -43,6 +44,15 @@ def main(words: Sequence[str] | None = None) -> int:
         print(
             f"darts: {place}{error.strerror}; what was complete before is kept. Make room, or give a folder that can "
             "be written, then go on with resume= or start anew",
+            file=sys.stderr,
+        )
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        print(
+            f"darts: there is not enough memory ({reason(error)}); give smaller images or batches, fewer images, or a "
+            "smaller network. What was complete before is kept",
             file=sys.stderr,
         )
         return 2

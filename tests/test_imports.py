@@ -42,7 +42,13 @@ NAMED_PARTS = {
     ("darts.oracle.base", "supernet.spaces.cells"): "published tables are of NAS-Bench-201",
 }
 # Modules beside parts that are none.
-NO_PARTS = {"darts.tasks.build", "darts.tasks.batches", "darts.tasks.final", "darts.tasks.datasets"}
+NO_PARTS = {
+    "darts.tasks.build",
+    "darts.tasks.batches",
+    "darts.tasks.final",
+    "darts.tasks.sizes",
+    "darts.tasks.datasets",
+}
 # Modules that may know what a cell of NAS-Bench-201 looks like; everybody else asks the space.
 OF_CELLS = {"supernet.genotype", "supernet.spaces.cells", "supernet.cost"}
 # Modules above the cap of 300 lines, with the reason.

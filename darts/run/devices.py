@@ -29,8 +29,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def check_threads(threads: int | None) -> None:
+def check_threads(threads: int | None, name: str = "threads") -> None:
     """Refuse a number of threads that the machine cannot serve.
+
+    Args:
+        threads: what was given.
+        name: of the option.
 
     Raises:
         ValueError: other than None or 1 to four times the number of cores.
@@ -39,7 +43,7 @@ def check_threads(threads: int | None) -> None:
     if threads is not None and (
         isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 4 * cores
     ):
-        raise ValueError(f"threads: got {threads!r}; give 1 to {4 * cores} (there are {cores} cores), or null")
+        raise ValueError(f"{name}: got {threads!r}; give 1 to {4 * cores} (there are {cores} cores), or null")
 
 
 @contextmanager

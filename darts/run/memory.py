@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from darts.run.errors import reason
 
 if TYPE_CHECKING:
     from torch import nn
 
 GIB = 2**30
+MOST_CELLS = 1000  # a stage; each is some dozens of modules
+FULL = re.compile(r"can't allocate memory|out of memory|not enough memory|Storage size calculation overflowed", re.I)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that memory is at its end; torch has several ways to."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(FULL.search(str(error))))
 
 
 def total_memory() -> int:
@@ -48,10 +58,13 @@ def check_weights(make: Callable[[int], nn.Module], channels: int, cells: int) -
     """
     import torch
 
-    if cells < 1:
-        raise ValueError(f"cells: got {cells}; give 1 or more")
-    with torch.device("meta"):
-        params = [sum(parameter.numel() for parameter in make(few).parameters()) for few in (1, 2)]
-    needed = 16 * (params[0] + (cells - 1) * (params[1] - params[0]))  # weight, gradient, momentum, a copy
+    if not 1 <= cells <= MOST_CELLS:
+        raise ValueError(f"cells: got {cells}; give 1 to {MOST_CELLS} cells a stage")
     given = f"channels={channels}, cells={cells}"
+    try:
+        with torch.device("meta"):
+            params = [sum(parameter.numel() for parameter in make(few).parameters()) for few in (1, 2)]
+    except RuntimeError as error:  # more than torch can count
+        raise ValueError(f"channels, cells: got {given}; no network is as large ({reason(error)}); give less") from None
+    needed = 16 * (params[0] + (cells - 1) * (params[1] - params[0]))  # weight, gradient, momentum, a copy
     check_memory("channels, cells", given, needed, "the weights and what trains them")

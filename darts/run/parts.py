@@ -20,6 +20,24 @@ from darts.run import moved
 from darts.run.errors import UserError, reason
 
 PREFIXES = ("darts", "supernet")
+BASES = {  # of the parts at a place of a config: where the class is defined that they derive from
+    "space": "supernet.spaces.base",
+    "relaxation": "supernet.relaxations.base",
+    "task": "darts.tasks.base",
+    "dataset": "darts.tasks.datasets.base",
+    "weight_step": "darts.search.weight_steps.base",
+    "arch_step": "darts.search.arch_steps.base",
+    "discretizer": "darts.search.discretizers.base",
+    "regularizer": "darts.search.regularizers.base",
+    "monitor": "darts.search.monitors.base",
+    "phases": "darts.search.phases",
+    "early_stopping": "darts.search.early_stopping",
+    "baseline": "darts.blackbox.methods.base",
+    "evaluator": "darts.blackbox.evaluators.base",
+    "objective": "darts.blackbox.objectives.base",
+    "oracle": "darts.oracle.base",
+}
+SEVERAL = ("regularizer", "monitor", "phases")  # places that hold parts by name
 
 
 class Problems:
@@ -83,10 +101,10 @@ def build_part(settings: Mapping[str, Any], path: str, plugins: Sequence[str] = 
 
 
 def allowed_class(target: str, path: str, plugins: Sequence[str] = ()) -> Callable[..., Any]:
-    """The class of that name, if it is defined in an allowed package.
+    """The class of that name, if it is defined in an allowed package and is what belongs at that place.
 
     Raises:
-        UserError: another package, no such class, or something that is no class.
+        UserError: another package, no such class, something that is no class, or one of another kind.
     """
     allowed = (*PREFIXES, *plugins)
     message = f"{path}._target_: {target!r} is not a class of {', '.join(allowed)}; "
@@ -98,6 +116,10 @@ def allowed_class(target: str, path: str, plugins: Sequence[str] = ()) -> Callab
         raise UserError(message + reason(error)) from None
     if found.__module__.split(".")[0] not in allowed:
         raise UserError(message + f"it is {found.__module__}.{found.__qualname__}")
+    group, *inside = path.split(".")
+    base = BASES.get(group) if len(inside) == (group in SEVERAL) else None
+    if base is not None and base not in {parent.__module__ for parent in getattr(found, "__mro__", ())}:
+        raise UserError(f"{path}._target_: {target!r} is no {group}; choose one, {group}=NAME")
     return found
 
 

@@ -145,6 +145,8 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         for name, phase in built["phases"].items():
             with problems.of(f"phases.{name}"):
                 require(space, phase.requires if phase.share else (), type(phase).__name__)
+                if phase.share:
+                    phase.check(space)
     active, relaxation = [phase for phase in built["phases"].values() if phase.share], built.get("relaxation")
     if relaxation is not None and active and not any(phase.chooses for phase in active):
         trained = relaxation.trains_architecture and any(phase.trains_architecture for phase in active)

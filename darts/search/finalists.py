@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from darts.run.devices import check_threads
 from darts.run.seeding import make_generator
 from darts.search.cell_model import WORST, Posterior, liking, posterior
 from darts.search.paths import Path, changed, living
@@ -24,8 +25,9 @@ from darts.search.phases import Phase, Steps
 from darts.search.short_trainings import ShortTrainings
 from darts.search.standing import standing
 from darts.search.state import SearchState
+from darts.tasks.sizes import check_network
 from supernet.relaxations.base import Relaxation
-from supernet.spaces.base import Genotype
+from supernet.spaces.base import Genotype, Space
 
 DRAWS = 1000  # to fill a round; if they agree too much, the best by their mean follow
 
@@ -114,6 +116,10 @@ class Finalists(Phase):
 
     def passes(self, steps: Steps, relaxation: Relaxation) -> int:
         return self.together
+
+    def check(self, space: Space) -> None:
+        check_network(space, self.channels, self.cells)
+        check_threads(self.together, "together")
 
     def enter(self, state: SearchState) -> None:
         self._forget()

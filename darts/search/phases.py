@@ -18,7 +18,7 @@ from darts.search.arch_steps.base import ArchStep
 from darts.search.state import SearchState
 from darts.search.weight_steps.base import WeightStep, backward
 from supernet.relaxations.base import Relaxation
-from supernet.spaces.base import Genotype
+from supernet.spaces.base import Genotype, Space
 
 ORDERS = ("architecture_first", "weights_first")
 
@@ -72,6 +72,14 @@ class Phase(ABC):
     @abstractmethod
     def step(self, state: SearchState, steps: Steps) -> dict[str, float]:
         """Draw batches, update; returns the numbers worth a curve, ``train_loss`` among them if it trains weights."""
+
+    def check(self, space: Space) -> None:
+        """Refuse options that the space or this machine cannot serve, before anything is made.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        return
 
     def enter(self, state: SearchState) -> None:
         """The phase begins."""

@@ -11,16 +11,15 @@ import torch
 
 from darts.run.devices import check_threads, choose_device
 from darts.run.errors import UserError
-from darts.run.memory import check_weights
 from darts.run.parts import Problems, build_part, check_arguments
 from darts.run.seeding import make_generator, set_determinism
 from darts.run.settings import fixed
 from darts.tasks.build import build_task
 from darts.tasks.final import final_parts
+from darts.tasks.sizes import check_network
 from darts.training.fit import Recipe, initialised
 from darts.training.retraining import Plan, Retraining
 from darts.training.watchers import ConsoleWatcher, TensorBoardWatcher
-from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
 
 
@@ -107,11 +106,7 @@ def build_retraining(settings: Mapping[str, Any], run_dir: Path) -> Retraining:
     if "genotype" in built and "network" in built:
         with problems.of("network"):
             space, genotype, network = built["space"], built["genotype"], built["network"]
-            check_weights(
-                lambda cells: space.network(genotype, NetworkSize(network.channels, cells)),
-                network.channels,
-                network.cells,
-            )
+            check_network(space, network.channels, network.cells, genotype)
     problems.stop()
     engine: Engine = built["engine"]
     if engine.threads is not None:

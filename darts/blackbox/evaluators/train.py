@@ -16,6 +16,7 @@ from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
 from darts.blackbox.methods.base import Candidate, at_least
 from darts.blackbox.termination import RULES, Termination
 from darts.run.errors import UserError
+from darts.tasks.sizes import check_network
 from darts.training.fit import Recipe
 from darts.training.worker import Died, Job, Site, Worker
 from supernet.spaces.base import Genotype
@@ -78,6 +79,7 @@ class TrainEvaluator(Evaluator):
         self.seed, self.termination = seed, termination
 
     def open(self, context: Context) -> None:
+        check_network(context.space, self.channels, self.cells)
         make_task = partial(context.task, **self.data)
         task = make_task(device=torch.device("cpu"))  # so that what does not fit is said before a worker starts
         self.name, self.metric, self.epoch_images = task.name, task.metric, task.steps_per_epoch * task.batch_size

@@ -11,6 +11,7 @@ from darts.blackbox.evaluators.base import Context, Evaluator
 from darts.blackbox.methods.base import at_least
 from darts.blackbox.scores import PROXIES, Probe
 from darts.run.seeding import make_generator
+from darts.tasks.sizes import check_network
 from supernet.spaces.base import Genotype
 
 
@@ -45,6 +46,7 @@ class ZeroCostEvaluator(Evaluator):
         self.batch_size, self.seed = batch_size, seed
 
     def open(self, context: Context) -> None:
+        check_network(context.space, self.channels, self.cells)
         self.space = context.space
         self.task = context.task(batch_size=1, seed=self.seed, device=context.device)
         self.batch = self.task.draw(self.batch_size, make_generator(self.seed, "batch"))

@@ -430,3 +430,31 @@ def test_a_run_with_a_plug_in_asks_for_it_again(
         assert (result_of(folder)["steps"], result_of(folder)["planned_steps"]) == (5, 5)
     finally:
         sys.modules.pop("my_pkg", None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. can't allocate memory: you ..."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_memory_at_its_end_is_a_message(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("darts.command.query.QueryCommand.run", run)
+    assert main(["query", "x"]) == 2
+    assert "darts: there is not enough memory (" in capsys.readouterr().err
+
+
+def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> int:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("darts.command.query.QueryCommand.run", run)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["query", "x"])

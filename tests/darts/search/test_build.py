@@ -78,8 +78,10 @@ def contents(folder: Path) -> dict[str, tuple[str, int]]:
         ("dataset.image_size=0", "dataset.image_size"),
         # what no machine holds, said before it is made
         ("network.channels=1000000", "network.channels, cells: got channels=1000000"),
-        ("network.cells=100000000", "cells=100000000; the weights"),
-        ("space.num_nodes=100000", "space.num_nodes: got 100000; give 2 to 64 nodes"),
+        ("network.cells=100000", "network.cells: got 100000; give 1 to 1000 cells a stage"),
+        ("network.channels=60000", "the weights and what trains them alone would take"),
+        ("network.channels=10000000000", "channels=10000000000, cells=1; no network is as large"),
+        ("space.num_nodes=100000", "space.num_nodes: got 100000; give 2 to 16 nodes"),
         ("dataset.image_size=1000000", "dataset.image_size: got 1000000; a batch of 64 images alone would take"),
         ("data.split=0", "data.split"),
         ("data.split=1", "data.split"),
@@ -392,6 +394,48 @@ def test_a_config_that_was_edited_badly_ends_with_a_message(
     before = contents(folder)
     refused("search", f"resume={folder}")
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("phases.finalists.channels=60000", "phases.finalists.channels, cells: got channels=60000"),
+        ("phases.finalists.cells=100000", "phases.finalists.cells: got 100000; give 1 to 1000 cells a stage"),
+        ("phases.finalists.together=1000", "phases.finalists.together: got 1000; give 1 to"),
+    ],
+)
+def test_networks_of_phases_are_bounded_too(word: str, message: str, refused: Refused, tmp_path: Path) -> None:
+    words = [*TINY, "budget.steps=2", f"run_dir={tmp_path / 'run'}", "phases.finalists.share=1", word]
+    assert message in refused("search", *words)
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("relaxation", "darts.search.discretizers.argmax.Argmax"),
+        ("discretizer", "supernet.relaxations.softmax.Softmax"),
+        ("space", "darts.tasks.datasets.fake.Fake"),
+        ("dataset", "darts.search.loop.Search"),
+        ("task", "darts.tasks.datasets.fake.Fake"),
+        ("oracle", "darts.run.parts.Problems"),
+        ("weight_step", "darts.search.arch_steps.first_order.FirstOrder"),
+        ("phases.bilevel", "darts.search.discretizers.argmax.Argmax"),
+    ],
+)
+def test_a_class_of_ours_in_the_wrong_place_is_refused(
+    place: str, target: str, finished: Path, refused: Refused, tmp_path: Path
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        node = config
+        for key in place.split("."):
+            node = node.setdefault(key, {})
+        node["_target_"] = target
+
+    folder = with_config(finished, tmp_path / "run", change)
+    group = place.split(".")[0]
+    assert f"{place}._target_: '{target}' is no {group}; choose one, {group}=NAME" in refused(
+        "search", f"resume={folder}"
+    )
 
 
 # --- searches that run here -----------------------------------------------------------------------------------

@@ -1,0 +1,24 @@
+"""Whether a network fits into this machine, asked before one is made."""
+
+from __future__ import annotations
+
+import random
+
+from darts.run.memory import check_weights
+from supernet.size import NetworkSize
+from supernet.spaces.base import Genotype, Space
+
+
+def check_network(space: Space, channels: int, cells: int, genotype: Genotype = None) -> None:
+    """Refuse a size whose weights do not fit into memory.
+
+    Args:
+        space: of the network.
+        channels, cells: its size.
+        genotype: one at random if None; how large a network is its size says, more than its genotype.
+
+    Raises:
+        ValueError: they do not.
+    """
+    example = space.sample(random.Random(0)) if genotype is None else genotype
+    check_weights(lambda few: space.network(example, NetworkSize(channels, few)), channels, cells)
