@@ -57,14 +57,16 @@ def check_weights(make: Callable[[int], nn.Module], channels: int, cells: int) -
         ValueError: it does not, or there is none of that size.
     """
     import torch
+    from torch.nn.parameter import UninitializedParameter as Unknown
 
     if not 1 <= cells <= MOST_CELLS:
         raise ValueError(f"cells: got {cells}; give 1 to {MOST_CELLS} cells a stage")
     given = f"channels={channels}, cells={cells}"
     try:
         with torch.device("meta"):
-            params = [sum(parameter.numel() for parameter in make(few).parameters()) for few in (1, 2)]
+            networks = [make(few) for few in (1, 2)]
     except RuntimeError as error:  # more than torch can count
         raise ValueError(f"channels, cells: got {given}; no network is as large ({reason(error)}); give less") from None
+    params = [sum(p.numel() for p in one.parameters() if not isinstance(p, Unknown)) for one in networks]
     needed = 16 * (params[0] + (cells - 1) * (params[1] - params[0]))  # weight, gradient, momentum, a copy
     check_memory("channels, cells", given, needed, "the weights and what trains them")
