@@ -76,9 +76,9 @@ def begin(call: Call) -> tuple[Retraining, Path]:
         settings["cell"], settings["space"] = cell_of(Path(settings["run"]))
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "retrain")
     training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder))
-    task = training.plan.task
-    if task.about:
-        print(f"{task.name}: {task.about}; judged on {training.plan.judged_on}", file=sys.stderr)
+    plan = training.plan
+    own, others = plan.task.sizes[0], plan.final.sizes[1]
+    print(f"{plan.task.name}: {own:,} images to train, judged on {others:,} {plan.judged_on}", file=sys.stderr)
     return training, folder
 
 
