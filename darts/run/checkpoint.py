@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 
 from darts.run.errors import UserError, reason
 from darts.run.files import replacing
+from darts.run.settings import differing
 
 SCHEMA_VERSION = 1
 
@@ -74,3 +77,37 @@ def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
             "resume it with the version that wrote it (see config.yaml and result.json)"
         )
     return content
+
+
+def check_identity(content: Mapping[str, Any], identity: Mapping[str, str], path: Path) -> None:
+    """Refuse a checkpoint of other settings or data; version 0.1 did not keep which they were.
+
+    Args:
+        content: of the checkpoint.
+        identity: by name, what the run is about to go on with.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        UserError: what differs, by name.
+    """
+    if other := differing(content.get("identity", {}), identity):
+        raise UserError(
+            f"resume: {path} was made with other settings or data ({'; '.join(other)}); put back what it began with, "
+            "or start a new run"
+        )
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Inside, a state is put back from a checkpoint.
+
+    Raises:
+        UserError: it is the state of something else.
+    """
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"resume: {path} does not fit the config of that folder ({reason(error)}); "
+            "put back the config.yaml that belongs to this checkpoint"
+        ) from None

@@ -60,7 +60,7 @@ def result_of(
             "precision": state.compute.precision,
         },
         versions=environment(state.device),
-        metric=asdict(task.metric) | {"limits": list(task.metric.limits)},  # as it is read again
+        metric=task.metric.stored(),
         allowed=operations_left(state),
         standing=state.standing,
         verdict=verdict(space, cell, state.history, weights_KEO, state.standing) if chosen else None,

@@ -115,4 +115,4 @@ class SearchResult:
     @property
     def judged_by(self) -> Metric:
         """The task's metric."""
-        return Metric(**self.metric | {"limits": tuple(self.metric["limits"])})
+        return Metric.read(self.metric)

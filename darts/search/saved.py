@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import load_checkpoint
+from darts.run.checkpoint import check_identity, fitting, load_checkpoint
 from darts.run.environment import environment
-from darts.run.errors import UserError, reason
-from darts.run.settings import differing
+from darts.run.errors import UserError
 from darts.search.phases import Phase
 from darts.search.state import SearchState
 
@@ -40,18 +39,9 @@ def restored(
             f"resume: {path} is of the space {content.get('space')}, the config of that folder says {space}; "
             "put back the config.yaml that belongs to this checkpoint"
         )
-    if other := differing(content.get("identity", {}), identity):  # version 0.1 did not keep it
-        raise UserError(
-            f"resume: {path} was made with other settings or data ({'; '.join(other)}); put back what it began with, "
-            "or start a new run"
-        )
-    try:
+    check_identity(content, identity, path)
+    with fitting(path):
         state.load_state_dict(content["state"])
         for name, phase in phases.items():
             phase.load_state_dict(content.get("phases", {}).get(name, {}))
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"resume: {path} does not fit the config of that folder ({reason(error)}); "
-            "put back the config.yaml that belongs to this checkpoint"
-        ) from None
     return content

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -36,6 +36,15 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
     limits: tuple[float | None, float | None] = (None, None)
+
+    def stored(self) -> dict[str, Any]:
+        """As a result holds it, and `read` takes it again."""
+        return asdict(self) | {"limits": list(self.limits)}
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Metric:
+        """From what a result holds."""
+        return Metric(**{**stored, "limits": tuple(stored["limits"])})
 
     def worth(self, value: float) -> float:
         """The value with the sign that makes more better."""

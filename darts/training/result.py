@@ -84,4 +84,4 @@ class RetrainResult:
     @property
     def judged_by(self) -> Metric:
         """The task's metric."""
-        return Metric(**self.metric | {"limits": tuple(self.metric["limits"])})
+        return Metric.read(self.metric)

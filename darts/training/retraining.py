@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from darts.run.checkpoint import checkpoint_path, keep_checkpoint, load_checkpoint
+from darts.run.checkpoint import check_identity, checkpoint_path, fitting, keep_checkpoint, load_checkpoint
 from darts.run.environment import environment
-from darts.run.errors import UserError, reason
 from darts.run.files import replacing
-from darts.run.settings import differing
 from darts.run.signals import Interrupted, StopRequest
 from darts.tasks.base import Task
 from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit
@@ -151,7 +149,7 @@ class Retraining(FitMonitor):
             trained_on=plan.task.name, judged_on=plan.judged_on, test=value,
             epochs=state.step // plan.task.steps_per_epoch, steps=state.step, images=state.step * plan.task.batch_size,
             history=self.history, best_epoch=self.best_epoch,
-            metric=asdict(plan.task.metric) | {"limits": list(plan.task.metric.limits)},
+            metric=plan.task.metric.stored(),
             versions=environment(plan.task.device), seconds=dict(self.seconds),
             timing={"images_per_second": state.step * plan.task.batch_size / max(1e-9, self.seconds["training"])},
         )  # fmt: skip
@@ -175,20 +173,11 @@ class Retraining(FitMonitor):
         """
         path = checkpoint_path(self.run_dir)
         content = load_checkpoint(path)
-        if other := differing(content.get("identity", {}), self.plan.identity):
-            raise UserError(
-                f"resume: {path} was made with other settings or data ({'; '.join(other)}); put back what it began "
-                "with, or start a new run"
-            )
-        try:
+        check_identity(content, self.plan.identity, path)
+        with fitting(path):
             self.state.load_state_dict(content["state"])
             self.history, self.seconds = content["history"], content["seconds"]
             self.loss_sum = content["loss_sum"]
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"resume: {path} does not fit the config of that folder ({reason(error)}); put back the config.yaml "
-                "that belongs to this checkpoint"
-            ) from None
         self.kept = self.state.step
 
     def _keep(self) -> None:
