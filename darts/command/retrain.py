@@ -109,7 +109,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     Raises:
         UserError: an option that a resumed training cannot change, or a folder that holds none.
     """
-    from darts.run.folder import read_config
+    from darts.run.folder import check_goes_on, read_config
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult
 
@@ -123,6 +123,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     if (folder / "result.json").is_file():
         complete(RetrainResult.read(folder / "result.json"), folder)
         return None
+    check_goes_on(folder)
     changed = {key: settings[key] for key in RESUMABLE if key in call.given}
     training = build_retraining(stored | {"plugins": settings["plugins"]} | changed, folder)
     training.resume()

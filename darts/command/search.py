@@ -106,7 +106,7 @@ def resume(call: Call) -> Prepared | None:
     """
     from darts.run.checkpoint import checkpoint_path
     from darts.run.environment import differences, environment
-    from darts.run.folder import read_config, write_config
+    from darts.run.folder import check_goes_on, read_config, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored
     from darts.search.build import build_search
@@ -137,6 +137,7 @@ def resume(call: Call) -> Prepared | None:
             f"resume: {folder} holds no checkpoint ({checkpoint_path(folder)}); "
             "give the folder of a run that got as far as its first checkpoint, or start anew"
         )
+    check_goes_on(folder)
     changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
     if "dataset.root" in given:
         if "root" not in stored["dataset"]:

@@ -44,13 +44,32 @@ def make_run_dir(path: Path, command: str, folders: Sequence[str] = FOLDERS) -> 
         path.mkdir(parents=True, exist_ok=True)
         for name in folders:
             (path / name).mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        _try_out(path)
     except OSError as error:
         raise UserError(
             f"run_dir: cannot write to {path} ({error.strerror}); give a folder you may write to with run_dir=FOLDER"
         ) from None
     return path
+
+
+def check_goes_on(path: Path) -> None:
+    """Refuse to go on with a run in a folder that cannot be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        _try_out(path)
+    except OSError as error:
+        raise UserError(
+            f"resume: cannot write to {path} ({error.strerror}); make room or get the right to, or go on with a copy "
+            "of the folder"
+        ) from None
+
+
+def _try_out(path: Path) -> None:
+    with tempfile.TemporaryFile(dir=path, buffering=0) as stream:
+        stream.write(b"1")  # a full disk gives files, but no bytes
 
 
 def begin(

@@ -1,4 +1,5 @@
-"""Many files to images: several at a time, with a word on how far it is, and kept by content in the user's cache.
+"""Many files to images: large ones several at a time, with a word on how far it is, and kept by content in the user's
+cache.
 
 Shape suffixes: N images, C channels, H height, W width.
 """
@@ -10,10 +11,12 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from supernet.user_cache import user_cache
 
 VERSION = "1"  # of what `decode` makes of a file; another one makes all anew
 KEPT = 4 * 2**30  # bytes in the cache, beyond which the longest unused goes
+LARGE = 2**15  # bytes of a file, below which threads take longer over Python's lock than they save
 LINK = "a link to nowhere"
 
 
@@ -49,14 +53,14 @@ class Decoded:
 
 def read_images(files: Sequence[Path], size: int) -> Decoded:
     """Every file as an image of `size` x `size`, from the cache if these files were read before, wherever they lay."""
-    with ThreadPoolExecutor() as pool:
-        digests = list(watched(pool.map(_digest, files), len(files), "looking at images"))
+    with _mapping(files) as mapped:
+        digests = list(watched(mapped(_digest, files), len(files), "looking at images"))
         key = hashlib.sha256("\n".join([VERSION, str(size), *digests]).encode()).hexdigest()[:32]
         if (found := _kept(key)) is not None:
             return found
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's about odd metadata
-            each = watched(pool.map(lambda file: _decoded(file, size), files), len(files), "reading images")
+            each = watched(mapped(lambda file: _decoded(file, size), files), len(files), "reading images")
             pictures, read = [], Decoded(torch.empty(0), [], torch.empty(0))
             sizes = []
             for place, one in enumerate(each):
@@ -73,6 +77,24 @@ def read_images(files: Sequence[Path], size: int) -> Decoded:
     read.sizes = torch.tensor(sizes).reshape(-1, 2)
     _keep(key, read)
     return read
+
+
+@contextmanager
+def _mapping(files: Sequence[Path]) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A `map` that works on several files at a time where they are large; Pillow and hashes let other threads run, so
+    processes are no faster."""
+    if sum(map(_bytes_of, files)) < LARGE * len(files):
+        yield map
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield pool.map
+
+
+def _bytes_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _digest(file: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shlex
 import shutil
 import signal
@@ -398,6 +399,21 @@ def test_a_folder_that_cannot_be_resumed_is_named_and_left_alone(
     assert str(folder) in message
     assert "\x1b" not in message
     assert before == (contents(folder) if folder.exists() else None)
+
+
+def test_a_folder_that_cannot_be_written_is_left_alone(stopped: Stopped, console: list[str], tmp_path: Path) -> None:
+    """No file may hold a byte in that process, as on a full disk."""
+    folder = copied(stopped["SIGKILL"][0], tmp_path)
+    before = contents(folder)
+    for words in ([], ["extend=true", "budget.steps=99"]):
+        done = subprocess.run(
+            [*console, "search", f"resume={folder}", *words], capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"darts: resume: cannot write to {folder} (File too large); ")
+        assert "Traceback" not in done.stderr
+    assert contents(folder) == before
 
 
 def test_a_checkpoint_of_another_space_is_recognised(stopped: Stopped, refused: Refused, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_a_second_reading_is_the_first_without_decoding(cache: Path, decoded: li
     assert_equal(read_images(files, 8), first)
     assert len(decoded) == count
     assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("cache")
+def test_large_files_are_read_by_several_threads_with_the_same_outcome(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[str] = set()
+    real = reading._decoded
+    monkeypatch.setattr(reading, "_decoded", lambda *a: (threads.add(threading.current_thread().name), real(*a))[1])
+    first = read_images(files, 8)
+    assert threads == {threading.current_thread().name}
+    monkeypatch.setattr(reading, "LARGE", 0)
+    monkeypatch.setattr(reading, "VERSION", "another")  # as if it had not been kept
+    assert_equal(read_images(files, 8), first)
+    assert len(threads) > 1
 
 
 def test_what_counts_is_content_not_place(cache: Path, decoded: list[Path], files: list[Path], tmp_path: Path) -> None:
