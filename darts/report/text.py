@@ -89,7 +89,8 @@ def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
         lines.append("decided: no other cell is within two deviations of it")
     else:
         agreed = ", ".join(f"{edge['edge']} {edge['operation']}" for edge in edges if edge["decided"])
-        lines.append(f"cells as good, within two deviations, {'agree on ' + agreed if agreed else 'agree on no edge'}")
+        lines.append("UNDECIDED: other cells did as well, within chance, and any of them may be better")
+        lines.append(f"they agree on {agreed or 'no edge'}")
         either = (f"{edge['edge']} {' or '.join([edge['operation'], *few(edge['rivals'])])}" for edge in open_edges)
         lines.append(f"and differ on {'; '.join(either)}")
     lines.append(f"this cell stands since step {verdict['unchanged_since']} of {steps}")
