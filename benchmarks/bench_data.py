@@ -70,7 +70,7 @@ def main() -> None:
     images_NCHW = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
     labels_N = torch.arange(IMAGES) % 10
     dataset = Fake(image_size=32, crop_padding=4, flip=True)
-    normalize = Normalizer(Images(images_NCHW, labels_N, tuple("0123456789")), torch.device("cpu"))
+    normalize = Normalizer(*Images(images_NCHW, labels_N, tuple("0123456789")).statistics(), torch.device("cpu"))
     stream = BatchStream(images_NCHW, labels_N, dataset, BATCH, normalize, torch.Generator().manual_seed(0))
     pil = PILImages(images_NCHW)
     step = stepper("float32", 16, 1)

@@ -80,6 +80,20 @@ class Skeleton(nn.Module):
         self.last_norm = norm(channels * 4)
         self.classifier = nn.Linear(channels * 4, num_classes)
 
+    def counterpart(self, name: str, cells: int) -> str | None:
+        """The name that a tensor of this network has in one of so many cells a stage; None if it has none there: the
+        first cells of a stage have one, and the reductions."""
+        first, dot, rest = name.partition(".")
+        if first != "layers":
+            return name
+        layer, _, rest = rest.partition(".")
+        stage, place = divmod(int(layer), self.cells + 1)
+        if place == self.cells:  # a reduction
+            place = cells
+        elif place >= cells:
+            return None
+        return f"layers{dot}{stage * (cells + 1) + place}.{rest}"
+
     def run(self, x_BCHW: Tensor, run_cell: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
         """Logits (B, K); `run_cell` says how a cell is called."""
         x_BCHW = self.stem(x_BCHW)

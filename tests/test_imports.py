@@ -20,8 +20,9 @@ MODULES = {
 # Every room of the house, and those below it that its files may enter.
 ROOMS = {
     "cli": "command run",
-    "command": "report compare blackbox search training tasks oracle run supernet",
-    "report": "compare blackbox search training tasks oracle run supernet",
+    "command": "report models compare blackbox search training tasks oracle run supernet",
+    "report": "models compare blackbox search training tasks oracle run supernet",
+    "models": "search training tasks run supernet",
     "compare": "blackbox search tasks oracle run supernet",
     "blackbox": "search training tasks oracle run supernet",
     "search": "training tasks run supernet",
@@ -40,6 +41,9 @@ NAMED_PARTS = {
     ("darts.command.query", "darts.oracle.official"): "darts query import=... reads the benchmark's official files",
     ("darts.search.regularizers.dirichlet_anchor", "supernet.relaxations.dirichlet"): "it anchors the concentrations",
     ("darts.oracle.base", "supernet.spaces.cells"): "published tables are of NAS-Bench-201",
+    ("darts.models.opening", "darts.models.formats.safetensors"): "such files are models that can be gone on with",
+    ("darts.models.predicting", "darts.models.formats.onnx"): "darts predict runs such files",
+    ("darts.models.quantizing", "darts.models.formats.onnx"): "such files are what is quantised",
 }
 # Modules beside parts that are none.
 NO_PARTS = {
@@ -48,6 +52,8 @@ NO_PARTS = {
     "darts.tasks.final",
     "darts.tasks.sizes",
     "darts.tasks.datasets",
+    "darts.tasks.datasets.decoding",
+    "darts.tasks.datasets.reading",
 }
 # Modules that may know what a cell of NAS-Bench-201 looks like; everybody else asks the space.
 OF_CELLS = {"supernet.genotype", "supernet.spaces.cells", "supernet.cost"}

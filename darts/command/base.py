@@ -55,7 +55,7 @@ class Command(ABC):
     usage: ClassVar[str]
     """What its own help begins with."""
     words: ClassVar[str] = ""
-    """What it takes beside key=value: nothing, ``words``, or ``folders``, which may have a = in their names."""
+    """What it takes beside key=value: nothing, ``words``, or ``paths``, which may have a = in their names."""
     sweeps: ClassVar[bool] = False
     """Whether -m runs it once for each combination of values."""
     settings: ClassVar[bool] = True

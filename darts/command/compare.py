@@ -15,7 +15,7 @@ from darts.run.errors import UserError
 class CompareCommand(Command):
     """Compares runs; of a study it makes them first."""
 
-    name, place, words = "compare", 30, "folders"
+    name, place, words = "compare", 30, "paths"
     help = "compare any runs: table, statistics, one page"
     usage = """usage: darts compare RUN_DIR... [key=value ...]
 

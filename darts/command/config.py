@@ -21,7 +21,7 @@ from darts.command.base import CANNOT_IMPORT
 from darts.run.errors import UserError, reason
 from darts.run.files import config_dir
 
-TEXT_KEYS = {"cell", "run", "resume", "run_dir", "model", "output", "import"}
+TEXT_KEYS = {"cell", "run", "init", "resume", "run_dir", "model", "output", "import"}
 KEY = re.compile(r"([+~]{0,2})([A-Za-z_][\w./@:]*)=(.*)", re.DOTALL)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML has it, takes a seventh of the time
 BUDGETS = ("epochs", "steps", "images", "seconds")
@@ -29,13 +29,13 @@ BUDGETS = ("epochs", "steps", "images", "seconds")
 
 def split_words(words: Sequence[str], paths: bool = False) -> tuple[list[str], list[str]]:
     """Positional words and overrides; `~key` deletes a key, as in Hydra. With `paths`, a word that is the name of a
-    folder is positional even with a = in it, as folders of sweeps have.
+    file or folder is positional even with a = in it, as folders of sweeps have.
     """
     positional: list[str] = []
     overrides: list[str] = []
     for word in words:
         is_override = KEY.fullmatch(word) or re.fullmatch(r"~[\w./@:]+", word)
-        if paths and Path(word).is_dir():
+        if paths and Path(word).exists():
             is_override = None
         (overrides if is_override else positional).append(word)
     return positional, overrides

@@ -25,6 +25,8 @@ class RetrainCommand(Command):
 
   darts retrain run=RUN_DIR dataset=image_folder dataset.root=PHOTOS recipe=fast
   darts retrain cell='|nor_conv_3x3~0|+|...|' dataset=cifar10 dataset.root=DATA recipe=nb201_200
+  darts retrain init=RUN_DIR dataset=image_folder dataset.root=PHOTOS recipe.frozen_epochs=2 recipe.backbone_lr=0.1
+                                                                      from its weights to classes of your own
   darts retrain resume=RUN_DIR                                        go on where a training stopped
 """
 
@@ -65,6 +67,7 @@ def begin(call: Call) -> tuple[Retraining, Path]:
     Raises:
         UserError: a mistake to mend.
     """
+    from darts.models.opening import open_model
     from darts.run import folder as run_folder
     from darts.run.settings import anchored
     from darts.training.build import build_retraining
@@ -74,8 +77,17 @@ def begin(call: Call) -> tuple[Retraining, Path]:
         if settings["cell"] is not None:
             raise UserError("cell, run: both were given; give one of them")
         settings["cell"], settings["space"] = cell_of(Path(settings["run"]))
+    start = None
+    if settings["init"] is not None:
+        start = open_model(Path(settings["init"]), "init", plugins=settings["plugins"])
+        own = settings["cell"] or start.about.cell
+        if own != start.about.cell:
+            raise UserError(f"init: its weights are of the cell {start.about.cell}; leave out cell and run, or init")
+        settings["cell"], settings["space"] = own, dict(start.about.space)
+        sizes = {key: start.about.size[key] for key in ("channels", "cells") if f"network.{key}" not in call.given}
+        settings["network"] = settings["network"] | sizes
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "retrain")
-    training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder))
+    training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder, start))
     plan = training.plan
     own, others = plan.task.sizes[0], plan.final.sizes[1]
     print(f"{plan.task.name}: {own:,} images to train, judged on {others:,} {plan.judged_on}", file=sys.stderr)

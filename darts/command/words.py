@@ -59,7 +59,7 @@ def asked(command: Command, words: list[str]) -> tuple[Command, Call] | int:
     from darts.command.config import compose_config, parse_overrides, quoted, split_words
 
     words, multirun, own_configs = take_flags(words)
-    positional, overrides = split_words(words, command.words == "folders")
+    positional, overrides = split_words(words, command.words == "paths")
     overrides = [quoted(override) for override in overrides]
     if positional and not command.words:
         raise UserError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from darts.report.palette import BLUE, GREY, ORANGE, plain_style
 from darts.run.files import replacing
-from darts.training.result import RetrainResult
+from darts.training.result import SCRATCH, RetrainResult
 
 NAMED = 30  # classes, above which the confusion matrix has no names and numbers
 WORST = 3  # classes in a line
@@ -22,6 +22,7 @@ def retrain_lines(result: RetrainResult, folder: Path) -> list[tuple[str, str]]:
         ("cell", result.cell),
         ("parameters", f"{result.params:,}  ({result.network_size})"),
         ("FLOPs", f"{result.flops / 1e6:.2f} M multiply-adds"),
+        *([("weights", result.origin)] if result.origin != SCRATCH else []),
         (f"test {metric.name}", f"{metric.text(result.test)}  (of {result.trained_on}, {result.judged_on}, once)"),
     ]
     if result.best_epoch is not None:
@@ -33,7 +34,7 @@ def retrain_lines(result: RetrainResult, folder: Path) -> list[tuple[str, str]]:
         lines.append(("calibration", f"confidence is {result.calibration_error:.2f} points off in the mean"))
     seconds = result.seconds
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
-    speed = f"{result.timing['images_per_second']:,.0f} images/s"
+    speed = f"{result.timing['images_per_second']:,.0f} images/s in {result.precision}"
     pictures = ", ".join([str(folder / "figures" / names_of(result)[0]), *names_of(result)[1:]])
     return [
         *lines,

@@ -29,6 +29,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def fast_at_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 itself: CUDA from capability 8, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    questions = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and any(ask is not None and ask() for ask in questions)
+
+
 def check_threads(threads: int | None, name: str = "threads") -> None:
     """Refuse a number of threads that the machine cannot serve.
 

@@ -1,6 +1,6 @@
 """What a task is: batches, loss and metrics, and what it asks of a network.
 
-Shape suffixes: B batch.
+Shape suffixes: B batch, N items, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -139,6 +139,17 @@ class Task(ABC):
             scores.append(self.score(answer(inputs), targets))
             items += len(targets)
         return self.per_item * float(torch.stack(scores).sum()) / items
+
+    def inputs(self) -> dict[str, Any]:
+        """Whoever uses a trained network has to know of its inputs and outputs, as plain values: of a classifier
+        `classes`, `mean` and `deviation` (of values from 0 to 1, by channel), and `decoded_size`, the side that images
+        have before they are made `image_size`. Nothing for tasks that no file can be read for."""
+        return {}
+
+    def pictures(self, places_N: Tensor) -> Tensor | None:
+        """Items of the architecture part as images (N, C, H, W) in bytes, by their places in `evaluation_batches`; None
+        where they are no images."""
+        return None
 
     def network_size(self, channels: int, cells: int) -> NetworkSize:
         """The size of a network for this task."""

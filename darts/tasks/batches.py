@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts.tasks.base import Batch
-from darts.tasks.datasets.base import Dataset, Images
+from darts.tasks.datasets.base import Dataset
 
 
 def split_indices(labels_N: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -41,10 +41,10 @@ def split_indices(labels_N: Tensor, share: float, generator: torch.Generator) ->
 
 
 class Normalizer:
-    """Bytes to floats with the mean and deviation of the training images."""
+    """Bytes to floats of mean 0 and deviation 1, where those of values from 0 to 1 are given."""
 
-    def __init__(self, images: Images, device: torch.device) -> None:
-        mean_C, deviation_C = images.statistics()
+    def __init__(self, mean_C: Tensor, deviation_C: Tensor, device: torch.device) -> None:
+        self.mean_C, self.deviation_C = mean_C, deviation_C
         self.scale = (1 / (255 * deviation_C)).view(1, -1, 1, 1).to(device)
         self.shift = (-mean_C / deviation_C).view(1, -1, 1, 1).to(device)
 

@@ -1,11 +1,12 @@
 """Classification of images.
 
-Shape suffixes: B batch, K classes.
+Shape suffixes: B batch, K classes, N items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,7 @@ class Classification(Task):
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}; give 1 or more")
         images, valid = dataset.load_train(), dataset.load_valid()
-        self.normalize = Normalizer(images, device)  # by what is trained on, in a search both parts
+        self.normalize = Normalizer(*images.statistics(), device)  # by what is trained on, in a search both parts
         if valid is None:
             parts = split_indices(images.labels_N, split, make_generator(seed, "split"))
         else:
@@ -106,6 +107,14 @@ class Classification(Task):
         self.steps_per_epoch = self.train.batches
         self.parts = parts
 
+    def inputs(self) -> dict[str, Any]:
+        return {
+            "classes": list(self.classes),
+            "mean": self.normalize.mean_C.tolist(),
+            "deviation": self.normalize.deviation_C.tolist(),
+            "decoded_size": self.full_image_size,
+        }
+
     def evaluation_batches(self) -> Iterator[Batch]:
         """The architecture part once, in an order that is mixed but always the same, without augmentation.
 
@@ -116,6 +125,10 @@ class Classification(Task):
         count = max(1, round(len(stream.labels_N) / self.batch_size))
         for chosen in self.evaluation_order.to(stream.labels_N.device).tensor_split(count):
             yield self.normalize(stream.images_NCHW[chosen]), stream.labels_N[chosen]
+
+    def pictures(self, places_N: Tensor) -> Tensor:
+        stream = self.valid
+        return stream.images_NCHW[self.evaluation_order[places_N].to(stream.images_NCHW.device)].cpu()
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         places_N = torch.cat(self.parts)

@@ -58,14 +58,14 @@ class FinalParts:
         return Given(self.dataset, self.train, self.judged)
 
 
-def final_parts(dataset: Dataset, held_out: float | None, seed: int) -> FinalParts:
-    """All images of a data set, whatever a search did with them.
+def final_parts(dataset: Dataset, held_out: float | None) -> FinalParts:
+    """All images of a data set, whatever a search did with them; the same are held out in every run, so that runs of
+    several seeds can be compared and joined by them.
 
     Args:
         dataset: training images, those of a folder `val/` among them, and test images, if there are some.
         held_out: share of every class that is not trained on but watched; where there are no test images it is what the
             network is judged by, a tenth if None.
-        seed: of what is held out.
 
     Raises:
         ValueError: a share outside [0, 1), or none where there are no test images.
@@ -80,7 +80,7 @@ def final_parts(dataset: Dataset, held_out: float | None, seed: int) -> FinalPar
         if not dataset.has_test:
             raise ValueError(f"held_out: got {held_out}; {dataset.name} has no test images, so give a share above 0")
         return FinalParts(dataset, train, None, dataset.load_test(), "test images")
-    kept, aside = split_indices(train.labels_N, 1 - share, make_generator(seed, "held out"))
+    kept, aside = split_indices(train.labels_N, 1 - share, make_generator(0, "held out"))
     held = _some(train, aside)
     if dataset.has_test:
         return FinalParts(dataset, _some(train, kept), held, dataset.load_test(), "test images")

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from darts.run.devices import check_threads, choose_device
+from darts.run.devices import check_threads, choose_device, fast_at_bfloat16
 from darts.run.errors import UserError
 from darts.run.parts import Problems, build_part, check_arguments
 from darts.run.seeding import make_generator, set_determinism
 from darts.run.settings import fixed
+from darts.tasks.base import Task
 from darts.tasks.build import build_task
+from darts.tasks.datasets.base import Dataset
 from darts.tasks.final import final_parts
 from darts.tasks.sizes import check_network
 from darts.training.fit import Recipe, initialised
+from darts.training.model import Model
+from darts.training.result import SCRATCH
 from darts.training.retraining import Plan, Retraining
+from darts.training.transfer import take_over
 from darts.training.watchers import ConsoleWatcher, TensorBoardWatcher
 from supernet.spaces.base import Genotype, Space
+
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,18 @@ class Engine:
         deterministic: deterministic algorithms, or the fastest.
         checkpoint_minutes: between checkpoints inside an epoch.
         threads: of the CPU, or None for torch's choice.
+        precision: float32 or bfloat16 of training steps; ``auto`` takes bfloat16 where the device is fast at it.
     """
 
     deterministic: bool = True
     checkpoint_minutes: float = 5.0
     threads: int | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision: got {self.precision!r}; allowed are {', '.join(PRECISIONS)}")
         if not self.checkpoint_minutes >= 0:
             raise ValueError(f"checkpoint_minutes: got {self.checkpoint_minutes}; give 0 (every step) or more")
 
@@ -70,8 +81,37 @@ def carries_signal(space: Space, genotype: Genotype) -> bool:
     return True
 
 
-def build_retraining(settings: Mapping[str, Any], run_dir: Path) -> Retraining:
+class Tasks(NamedTuple):
+    """The data of a training, and those of its judgement; see `darts.training.retraining.Plan`."""
+
+    task: Task
+    final: Task
+    watches: bool
+    judged_on: str
+
+
+def tasks_of(settings: Mapping[str, Any], dataset: Dataset, seed: int, device: torch.device) -> Tasks:
+    """What `darts retrain` trains and judges on.
+
+    Raises:
+        UserError, ValueError: data that cannot be read, or options that do not fit.
+    """
+    data = dict(settings["data"])
+    parts = final_parts(dataset, data.pop("held_out", None))
+    options: dict[str, Any] = {"seed": seed, "device": device}
+    task = final = build_task(settings, parts.on_the_way(), data, "data")(**options)
+    if parts.watched is not None:
+        final = build_task(settings, parts.at_the_end(), data, "data")(**options)
+    return Tasks(task, final, parts.watched is not None, parts.judged_on)
+
+
+def build_retraining(settings: Mapping[str, Any], run_dir: Path, start: Model | None = None) -> Retraining:
     """The whole training that a config describes.
+
+    Args:
+        settings: of `darts retrain`.
+        run_dir: where checkpoints go.
+        start: a network whose weights it begins with.
 
     Raises:
         UserError: all problems of the config, one a line.
@@ -112,26 +152,27 @@ def build_retraining(settings: Mapping[str, Any], run_dir: Path) -> Retraining:
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
     set_determinism(engine.deterministic)
-    data = dict(settings["data"])
     with problems.of("data"):
-        parts = final_parts(built["dataset"], data.pop("held_out", None), seed)
-        options = {"seed": seed, "device": built["device"]}
-        built["task"] = build_task(settings, parts.on_the_way(), data, "data")(**options)
-        built["final"] = built["task"]
-        if parts.watched is not None:
-            built["final"] = build_task(settings, parts.at_the_end(), data, "data")(**options)
+        built["tasks"] = tasks_of(settings, built["dataset"], seed, built["device"])
     problems.stop()
     torch.manual_seed(seed)
-    task = built["task"]
+    tasks: Tasks = built["tasks"]
+    task = tasks.task
     size = task.network_size(network.channels, network.cells)
     made = space.network(genotype, size)
     initialised(made, make_generator(seed, "initial weights"))
+    backbone, origin = frozenset[str](), SCRATCH
+    if start is not None:
+        backbone = take_over(made, start.network)
+        origin = f"began with {len(backbone)} of {len(made.state_dict())} tensors {start.about.origin}"
     made.to(built["device"]).to(memory_format=torch.channels_last)
-    identity = fixed(settings) | {f"data {name}": value for name, value in built["final"].identity.items()}
+    identity = fixed(settings) | {f"data {name}": value for name, value in tasks.final.identity.items()}
     plan = Plan(
-        space, genotype, size, task, built["final"], parts.watched is not None, parts.judged_on,
-        built["recipe"], seed, identity, engine.checkpoint_minutes,
+        space, genotype, size, task, tasks.final, tasks.watches, tasks.judged_on,
+        built["recipe"], seed, identity, settings["space"], origin,
+        engine.precision == "bfloat16" or (engine.precision == "auto" and fast_at_bfloat16(built["device"])),
+        engine.checkpoint_minutes,
     )  # fmt: skip
     if task.steps_per_epoch < 1:
         raise UserError("data.batch_size: an epoch has no full batch; give a smaller one")
-    return Retraining(plan, made, run_dir, [ConsoleWatcher(), TensorBoardWatcher()])
+    return Retraining(plan, made, run_dir, [ConsoleWatcher(), TensorBoardWatcher()], backbone)

@@ -6,7 +6,7 @@ A training is a network, a task, a recipe, and a `FitState`, which is everything
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from darts.run.seeding import make_generator, torch_noise
 from darts.tasks.base import Batch, Task
 from darts.training.schedules import cosine
+from darts.training.transfer import hold
 
 
 class Diverged(Exception):
@@ -37,6 +38,9 @@ class Recipe:
             Beta(mixup, mixup) (arXiv:1710.09412); 0 for none.
         average: what of the averaged weights a step keeps (exponential moving average; those of the first steps
             count less); 0 for none. The averaged network is what is judged then.
+        frozen_epochs: of a network that begins with the weights of another one: first epochs in which these stay as
+            they are, running statistics too.
+        backbone_lr: factor of their learning rate after that.
 
     Raises:
         ValueError: a value out of range.
@@ -51,6 +55,8 @@ class Recipe:
     warm_up: float = 0.0
     mixup: float = 0.0
     average: float = 0.0
+    frozen_epochs: int = 0
+    backbone_lr: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -65,11 +71,20 @@ class Recipe:
             raise ValueError(f"mixup: got {self.mixup}; give 0 or more")
         if not 0 <= self.average < 1:
             raise ValueError(f"average: got {self.average}; give 0 or more, below 1")
+        if not 0 <= self.frozen_epochs <= self.epochs:
+            raise ValueError(f"frozen_epochs: got {self.frozen_epochs}; give 0 to epochs={self.epochs}")
+        if not 0 <= self.backbone_lr < math.inf:
+            raise ValueError(f"backbone_lr: got {self.backbone_lr}; give a factor of 0 or more")
 
-    def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of a training that begins."""
+    def optimizer(self, network: nn.Module, backbone: Collection[str] = ()) -> torch.optim.Optimizer:
+        """The optimizer of a training that begins; `backbone` are the names of what came from another network."""
+        parameters = dict(network.named_parameters())
+        groups = [{"params": [value for name, value in parameters.items() if name not in backbone], "factor": 1.0}]
+        if backbone:
+            old = [value for name, value in parameters.items() if name in backbone]
+            groups.append({"params": old, "factor": self.backbone_lr})
         return torch.optim.SGD(
-            network.parameters(), self.lr, momentum=self.momentum, nesterov=self.nesterov,
+            groups, self.lr, momentum=self.momentum, nesterov=self.nesterov,
             weight_decay=self.weight_decay,
         )  # fmt: skip
 
@@ -98,11 +113,14 @@ class FitState:
     Args:
         network, task, recipe: of the training.
         seed: of what the recipe draws.
+        backbone: names of the tensors that came from another network, see `darts.training.transfer`.
     """
 
-    def __init__(self, network: nn.Module, task: Task, recipe: Recipe, seed: int = 0) -> None:
-        self.network, self.task = network, task
-        self.optimizer = recipe.optimizer(network)
+    def __init__(
+        self, network: nn.Module, task: Task, recipe: Recipe, seed: int = 0, backbone: frozenset[str] = frozenset()
+    ) -> None:
+        self.network, self.task, self.backbone = network, task, backbone
+        self.optimizer = recipe.optimizer(network, backbone)
         self.averaged = recipe.averaged(network)
         self.generator = make_generator(seed, "recipe")
         self.step = 0
@@ -127,6 +145,7 @@ class FitState:
             **averaged,
             "generator": self.generator.get_state(),
             "step": self.step,
+            "backbone": sorted(self.backbone),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "task": self.task.state_dict(),
@@ -170,19 +189,26 @@ def fit_step(
     batch: Batch,
     rate: float,
     mixing: Mixing | None = None,
+    bfloat16: bool = False,
 ) -> torch.Tensor:
-    """One step of a training at a learning rate; returns the loss before it.
+    """One step of a training at a learning rate; returns the loss before it. With `bfloat16`, convolutions and
+    activations are of that type (autocast), weights, losses and the optimizer stay as they are.
 
     Raises:
         Diverged: the loss is no longer finite; the weights stay as they are.
     """
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
     inputs, targets = batch
+    if mixing is not None:
+        inputs = inputs.lerp(inputs[mixing.order_B], 1 - mixing.share)
+    with torch.autocast(task.device.type, torch.bfloat16, enabled=bfloat16):
+        outputs = network(inputs)
+    if bfloat16:
+        outputs = outputs.float()
     if mixing is None:
-        loss = task.loss(network(inputs), targets)
+        loss = task.loss(outputs, targets)
     else:
-        outputs = network(inputs.lerp(inputs[mixing.order_B], 1 - mixing.share))
         loss = mixing.share * task.loss(outputs, targets)
         loss = loss + (1 - mixing.share) * task.loss(outputs, targets[mixing.order_B])
     if not torch.isfinite(loss):
@@ -199,6 +225,7 @@ def fit(
     recipe: Recipe,
     state: FitState | None = None,
     monitors: Sequence[FitMonitor] = (),
+    bfloat16: bool = False,
 ) -> FitState:
     """Train a network on the task's weight part.
 
@@ -208,6 +235,7 @@ def fit(
         recipe: the training.
         state: where to begin, or to go on; anew if None.
         monitors: told of steps and epochs; any of them may end the training after an epoch.
+        bfloat16: see `fit_step`.
 
     Raises:
         Diverged: the loss is no longer finite.
@@ -217,8 +245,11 @@ def fit(
     while state.step < steps:
         try:
             rate = recipe.learning_rate(state.step / steps)
+            if state.backbone:
+                hold(network, state.backbone, state.step < recipe.frozen_epochs * task.steps_per_epoch)
             batch = task.train.next()
-            loss = fit_step(network, state.optimizer, task, batch, rate, state.mixing(recipe, len(batch[1])))
+            mixing = state.mixing(recipe, len(batch[1]))
+            loss = fit_step(network, state.optimizer, task, batch, rate, mixing, bfloat16)
         except Diverged as error:
             raise Diverged(f"{error} at step {state.step} of {steps}") from None
         state.step += 1

@@ -55,6 +55,37 @@ def calibration(probabilities_NK: Tensor, labels_N: Tensor) -> Calibration:
     return Calibration(error, bins)
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """An image that was given the wrong class; probabilities in percent.
+
+    Attributes:
+        place: in the task's evaluation.
+        label, answer: class numbers.
+        label_probability, answer_probability: that the network gave them.
+    """
+
+    place: int
+    label: int
+    answer: int
+    label_probability: float
+    answer_probability: float
+
+
+def mistakes(probabilities_NK: Tensor, labels_N: Tensor, count: int) -> list[Mistake]:
+    """The images whose own class got the least, at most `count` of those that were given another class."""
+    sure_N, answer_N = probabilities_NK.max(dim=1)
+    own_N = probabilities_NK.gather(1, labels_N[:, None])[:, 0]
+    wrong = (answer_N != labels_N).nonzero().flatten()
+    chosen = wrong[own_N[wrong].argsort(stable=True)[:count]].tolist()
+    return [
+        Mistake(
+            place, int(labels_N[place]), int(answer_N[place]), 100 * float(own_N[place]), 100 * float(sure_N[place])
+        )
+        for place in chosen
+    ]
+
+
 def confusion(probabilities_NK: Tensor, labels_N: Tensor) -> Tensor:
     """Images by class (rows) and answer (columns), (K, K)."""
     classes = probabilities_NK.shape[1]

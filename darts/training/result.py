@@ -17,6 +17,7 @@ from darts.tasks.base import Metric
 CONFIG_KEYS = ("space", "network", "data", "recipe", "engine", "seed")
 """What a config of a retraining holds at least."""
 TEST = "test_"
+SCRATCH = "trained from scratch"
 
 
 @dataclass
@@ -34,6 +35,10 @@ class RetrainResult:
         best_epoch: by `watched`; its weights are in checkpoints/best.pt. None if nothing was watched.
         classes: [{name, images, accuracy}] of what judged it, for a classifier.
         confusion: images by class (rows) and answer, for a classifier.
+        origin: of the weights: trained from scratch, or what the training began with.
+        precision: float32 or bfloat16, of training steps.
+        mistakes: [{label, answer, label_probability, answer_probability}] of the images whose own class got the least,
+            in the order of checkpoints/mistakes.pt, for a classifier; names and percent.
         calibration_error: expected, in percent, with its bins [(images, confidence, accuracy)], for a classifier.
         metric: what the task is judged by; see `darts.tasks.base.Metric`.
     """
@@ -59,6 +64,9 @@ class RetrainResult:
     confusion: list[list[int]] | None = None
     calibration_error: float | None = None
     calibration_bins: list[list[float]] | None = None
+    mistakes: list[dict[str, Any]] | None = None
+    origin: str = SCRATCH
+    precision: str = "float32"
     kind: str = "retrain"
     schema_version: int = SCHEMA_VERSION
 

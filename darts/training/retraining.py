@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from darts.run.checkpoint import check_identity, checkpoint_path, fitting, keep_checkpoint, load_checkpoint
+from darts.run.checkpoint import (
+    check_identity,
+    checkpoint_path,
+    fitting,
+    keep_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from darts.run.environment import environment
-from darts.run.files import replacing
 from darts.run.signals import Interrupted, StopRequest
 from darts.tasks.base import Task
 from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit
-from darts.training.judging import answers, calibration, confusion
-from darts.training.result import RetrainResult
+from darts.training.judging import answers, calibration, confusion, mistakes
+from darts.training.model import About, model_path, save_model, sizes_of
+from darts.training.result import SCRATCH, RetrainResult
 from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
+
+WORST = 24  # mistakes that are kept
+
+
+def mistakes_path(run_dir: Path) -> Path:
+    """Where a retraining keeps the images of its worst mistakes."""
+    return run_dir / "checkpoints" / "mistakes.pt"
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,9 @@ class Plan:
         final: the data of the judgement.
         judged_on: what those are, in words.
         recipe, seed: of the training.
+        space_node: the space as a config has it.
+        origin: of the weights that it begins with, in words.
+        bfloat16: see `darts.training.fit.fit_step`.
         identity: by name, the settings and data that it goes on with after a stop, or not at all.
         checkpoint_minutes: working time between checkpoints inside an epoch.
     """
@@ -47,12 +64,20 @@ class Plan:
     recipe: Recipe
     seed: int
     identity: Mapping[str, str]
+    space_node: Mapping[str, Any]
+    origin: str = SCRATCH
+    bfloat16: bool = False
     checkpoint_minutes: float = 5.0
 
     @property
     def steps(self) -> int:
         """Of the whole training."""
         return self.recipe.epochs * self.task.steps_per_epoch
+
+    def about(self, judged: Mapping[str, Any] | None = None) -> About:
+        """What a file of the network says of it."""
+        size, inputs = sizes_of(self.size), self.task.inputs()
+        return About(str(self.genotype), self.space_node, size, self.origin, self.task.name, inputs, judged)
 
 
 class Retraining(FitMonitor):
@@ -63,11 +88,15 @@ class Retraining(FitMonitor):
         network: new, on the task's device.
         run_dir: where checkpoints go.
         watchers: told of every epoch's record.
+        backbone: see `FitState`.
     """
 
-    def __init__(self, plan: Plan, network: nn.Module, run_dir: Path, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(
+        self, plan: Plan, network: nn.Module, run_dir: Path, watchers: Sequence[Watcher] = (),
+        backbone: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self.plan, self.network, self.run_dir, self.watchers = plan, network, run_dir, watchers
-        self.state = FitState(network, plan.task, plan.recipe, plan.seed)
+        self.state = FitState(network, plan.task, plan.recipe, plan.seed, backbone)
         self.history: list[dict[str, Any]] = []
         self.seconds = {"total": 0.0, "training": 0.0, "checkpoints": 0.0, "judging": 0.0}
         self.loss_sum = torch.zeros((), dtype=torch.float64)
@@ -87,7 +116,7 @@ class Retraining(FitMonitor):
         try:
             with self.stop.listening():
                 self._keep()
-                fit(self.network, self.plan.task, self.plan.recipe, self.state, [self])
+                fit(self.network, self.plan.task, self.plan.recipe, self.state, [self], self.plan.bfloat16)
         finally:
             for watcher in self.watchers:
                 watcher.on_end()
@@ -121,8 +150,8 @@ class Retraining(FitMonitor):
         self.history.append(record)
         self._spend("judging")
         if self.plan.watches and self.best_epoch == record["epoch"]:
-            with replacing(self.run_dir / "checkpoints" / "best.pt") as temporary:
-                torch.save(state.judged.state_dict(), temporary)
+            judged = self._as_judged(record["watched"], "images held out")
+            save_model(self.run_dir / "checkpoints" / "best.pt", state.judged, self.plan.about(judged))
         self._keep()
         for watcher in self.watchers:
             watcher.on_epoch(self, record)
@@ -149,7 +178,8 @@ class Retraining(FitMonitor):
             trained_on=plan.task.name, judged_on=plan.judged_on, test=value,
             epochs=state.step // plan.task.steps_per_epoch, steps=state.step, images=state.step * plan.task.batch_size,
             history=self.history, best_epoch=self.best_epoch,
-            metric=plan.task.metric.stored(),
+            metric=plan.task.metric.stored(), origin=plan.origin,
+            precision="bfloat16" if plan.bfloat16 else "float32",
             versions=environment(plan.task.device), seconds=dict(self.seconds),
             timing={"images_per_second": state.step * plan.task.batch_size / max(1e-9, self.seconds["training"])},
         )  # fmt: skip
@@ -163,7 +193,26 @@ class Retraining(FitMonitor):
                 for place, (name, row) in enumerate(zip(names, result.confusion, strict=True))
             ]
             result.calibration_error, result.calibration_bins = found.error, [list(one) for one in found.bins]
+            result.mistakes = self._mistakes(probabilities_NK, targets, names)
+        save_model(model_path(self.run_dir), state.judged, plan.about(self._as_judged(value, plan.judged_on)))
         return result
+
+    def _as_judged(self, value: float, judged_on: str) -> dict[str, Any]:
+        metric = self.plan.task.metric
+        return {"name": metric.name, "unit": metric.unit, "value": value, "on": judged_on}
+
+    def _mistakes(self, probabilities_NK: Tensor, labels_N: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The worst of them, whose images go into a file."""
+        found = mistakes(probabilities_NK, labels_N, WORST)
+        places = torch.tensor([one.place for one in found], dtype=torch.long)
+        save_checkpoint(mistakes_path(self.run_dir), {"images": self.plan.final.pictures(places)})
+        return [
+            {
+                "label": names[one.label], "answer": names[one.answer],
+                "label_probability": one.label_probability, "answer_probability": one.answer_probability,
+            }
+            for one in found
+        ]  # fmt: skip
 
     def resume(self) -> None:
         """Go on from the run folder's checkpoint.
@@ -175,6 +224,9 @@ class Retraining(FitMonitor):
         content = load_checkpoint(path)
         check_identity(content, self.plan.identity, path)
         with fitting(path):
+            plan, backbone = self.plan, frozenset(content["state"].get("backbone", ()))
+            self.state = FitState(self.network, plan.task, plan.recipe, plan.seed, backbone)
+            self.plan = replace(plan, origin=content.get("origin", SCRATCH))
             self.state.load_state_dict(content["state"])
             self.history, self.seconds = content["history"], content["seconds"]
             self.loss_sum = content["loss_sum"]
@@ -185,7 +237,7 @@ class Retraining(FitMonitor):
             content = {
                 "environment": environment(self.plan.task.device), "identity": dict(self.plan.identity),
                 "state": self.state.state_dict(), "history": self.history, "seconds": self.seconds,
-                "loss_sum": self.loss_sum,
+                "loss_sum": self.loss_sum, "origin": self.plan.origin,
             }  # fmt: skip
             keep_checkpoint(checkpoint_path(self.run_dir), content, self.state.step, self.kept)
             self.kept = self.state.step

@@ -80,16 +80,21 @@ class Cell:
 
     def live(self, used_E: Sequence[bool]) -> tuple[bool, ...]:
         """Edges from a node that something reaches to one that leads on to the output, by way of used edges."""
-        last = self.num_nodes - 1
         reached = set(range(self.inputs))
-        needed = {last} if self.output == "last" else set(range(self.inputs, last + 1))
         for (source, target), used in zip(self.edges, used_E, strict=True):  # ordered by target
             if used and source in reached:
                 reached.add(target)
+        needed_E = self.needed(used_E)
+        return tuple(source in reached and needed for (source, _), needed in zip(self.edges, needed_E, strict=True))
+
+    def needed(self, used_E: Sequence[bool]) -> tuple[bool, ...]:
+        """Edges that lead on to the output, by way of used edges, whether or not something reaches them."""
+        last = self.num_nodes - 1
+        needed = {last} if self.output == "last" else set(range(self.inputs, last + 1))
         for (source, target), used in reversed(list(zip(self.edges, used_E, strict=True))):
             if used and target in needed:
                 needed.add(source)
-        return tuple(source in reached and target in needed for source, target in self.edges)
+        return tuple(target in needed for _, target in self.edges)
 
 
 class Space(ABC):

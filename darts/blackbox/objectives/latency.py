@@ -6,13 +6,13 @@ Shape suffixes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import statistics
-import time
 
 import torch
 
 from darts.blackbox.methods.base import at_least
 from darts.blackbox.objectives.base import Objective
 from darts.run.devices import threads_of
+from darts.run.timing import timed
 from supernet.spaces.base import Genotype
 
 
@@ -54,14 +54,8 @@ class Latency(Objective):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             shape = (self.images, size.in_channels, size.image_size, size.image_size)
             images_BCHW = torch.zeros(shape, device=self.device).to(memory_format=torch.channels_last)
-            seconds = []
-            for _ in range(2 + self.repeats):
-                start = time.perf_counter()
-                network(images_BCHW)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-                seconds.append(time.perf_counter() - start)
-        return 1e3 * statistics.median(seconds[2:])
+            seconds = timed(lambda: network(images_BCHW), self.repeats, self.device)
+        return 1e3 * statistics.median(seconds)
 
     def describe(self) -> dict[str, str | bool]:
         measured = (

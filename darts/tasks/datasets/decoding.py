@@ -18,9 +18,9 @@ class BadImage(Exception):
     """It cannot be read, or its values have no clear meaning; the message says why."""
 
 
-def decode(path: Path, size: int) -> tuple[Tensor, str, tuple[int, int]]:
-    """The image, its shorter side resized to `size` and the centre cropped, (3, size, size); what was left out of it,
-    if something was; and its width and height before.
+def decode(path: Path, size: int, mode: str = "RGB") -> tuple[Tensor, str, tuple[int, int]]:
+    """The image in a mode of Pillow's, its shorter side resized to `size` and the centre cropped, (C, size, size); what
+    was left out of it, if something was; and its width and height before.
 
     Transparent pixels lie on white; of several frames the first is taken.
 
@@ -36,7 +36,7 @@ def decode(path: Path, size: int) -> tuple[Tensor, str, tuple[int, int]]:
         raise BadImage("no image of a known format") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise BadImage(reason(error)) from None
-    return pil_to_tensor(image), f"the first of {frames} frames" if frames > 1 else "", before
+    return pil_to_tensor(image.convert(mode)), f"the first of {frames} frames" if frames > 1 else "", before
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -53,7 +53,7 @@ class Decoded:
 
 def read_images(files: Sequence[Path], size: int) -> Decoded:
     """Every file as an image of `size` x `size`, from the cache if these files were read before, wherever they lay."""
-    with _mapping(files) as mapped:
+    with mapping(files) as mapped:
         digests = list(watched(mapped(_digest, files), len(files), "looking at images"))
         key = hashlib.sha256("\n".join([VERSION, str(size), *digests]).encode()).hexdigest()[:32]
         if (found := _kept(key)) is not None:
@@ -80,7 +80,7 @@ def read_images(files: Sequence[Path], size: int) -> Decoded:
 
 
 @contextmanager
-def _mapping(files: Sequence[Path]) -> Iterator[Callable[..., Iterator[Any]]]:
+def mapping(files: Sequence[Path]) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` that works on several files at a time where they are large; Pillow and hashes let other threads run, so
     processes are no faster."""
     if sum(map(_bytes_of, files)) < LARGE * len(files):

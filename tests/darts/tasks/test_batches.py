@@ -75,7 +75,7 @@ def test_statistics_do_not_hang_on_the_order_of_images() -> None:
 
 def test_normalized_images_have_mean_zero_and_deviation_one() -> None:
     images = Images(noise(100), torch.zeros(100, dtype=torch.long), ("a", "b"))
-    values = Normalizer(images, CPU)(images.images_NCHW)
+    values = Normalizer(*images.statistics(), CPU)(images.images_NCHW)
     assert values.dtype == torch.float32
     assert values.mean(dim=(0, 2, 3)).abs().max() < 1e-5
     torch.testing.assert_close(values.double().std(dim=(0, 2, 3), correction=0), torch.ones(3).double())
@@ -84,7 +84,7 @@ def test_normalized_images_have_mean_zero_and_deviation_one() -> None:
 def test_a_constant_channel_stays_finite() -> None:
     images = noise(4)
     images[:, 2] = 77
-    values = Normalizer(Images(images, torch.zeros(4, dtype=torch.long), ("a",)), CPU)(images)
+    values = Normalizer(*Images(images, torch.zeros(4, dtype=torch.long), ("a",)).statistics(), CPU)(images)
     assert bool(values.isfinite().all())
     assert float(values[:, 2].abs().max()) < 1e-3
 

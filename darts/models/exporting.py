@@ -1,0 +1,88 @@
+"""Writing a model for other programs, and checking what was written before it gets its name.
+
+Shape suffixes: B batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from darts.models.formats.base import Answer, Format
+from darts.run.errors import UserError
+from darts.run.files import replacing
+from darts.run.seeding import make_generator
+from darts.training.model import Model
+from supernet.folding import folded
+
+LIMIT = 1e-4  # difference of outputs that is of rounding
+BATCHES = (1, 64)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Attributes:
+        path, bytes: of it.
+        difference: largest of the outputs from those of the model, over random images in batches of 1 and 64.
+        seconds: for all of it.
+    """
+
+    path: Path
+    bytes: int
+    difference: float
+    seconds: float
+
+
+def export(model: Model, form: Format, path: Path, overwrite: bool = False) -> Exported:
+    """Write a model, run what was written, and keep it if it answers as the model does.
+
+    Args:
+        model: on the CPU.
+        form: of the file.
+        path: the file; its folder is made.
+        overwrite: replace what is there.
+
+    Raises:
+        UserError: a file is there already, a package is missing, or the answers differ.
+    """
+    if path.exists() and not overwrite:
+        raise UserError(f"output: {path} is there already; give overwrite=true, or output=FILE")
+    form.check()
+    begun = time.perf_counter()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    network = folded(model.network) if form.folds else model.network
+    with replacing(path) as temporary:
+        file = temporary.with_name(f"{temporary.stem}{form.suffix}")  # some libraries read endings
+        temporary.rename(file)
+        try:
+            form.write(network, model.about, file)
+            difference = largest_difference(model, form.run(file))
+            if not difference <= LIMIT:
+                raise UserError(
+                    f"format: the {form.name} file answers up to {difference:.2g} off the model, more than {LIMIT:g}; "
+                    "it was not kept. Give another format="
+                )
+        finally:
+            if file.exists():
+                file.rename(temporary)
+    return Exported(path, path.stat().st_size, difference, time.perf_counter() - begun)
+
+
+@torch.no_grad()
+def largest_difference(model: Model, answer: Answer) -> float:
+    """Between what a file and a model answer to random images; not a number if an answer is none."""
+    size, worst = model.about.network_size, 0.0
+    generator = make_generator(0, "export")
+    for batch in BATCHES:
+        shape = (batch, size.in_channels, size.image_size, size.image_size)
+        images_BCHW = torch.randn(shape, generator=generator)
+        gap = float((answer(images_BCHW) - model.network(images_BCHW)).abs().max())
+        worst = max(worst, gap) if gap == gap else gap
+        if gap != gap:
+            break
+    return worst

@@ -1,0 +1,34 @@
+"""PyTorch's own exported programs, which run without this package."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from darts.models.formats.base import NOTE, Answer, Format
+from darts.training.model import About
+
+
+class TorchExport(Format):
+    """A file for `torch.export.load`; its extra file ``darts.json`` says what has to be known of the network."""
+
+    name, suffix = "torch_export", ".pt2"
+
+    def write(self, network: nn.Module, about: About, path: Path) -> None:
+        size = about.network_size
+        images_BCHW = torch.zeros(2, size.in_channels, size.image_size, size.image_size)
+        batch = torch.export.Dim("batch")
+        program = torch.export.export(network, (images_BCHW,), dynamic_shapes=({0: batch},))
+        with warnings.catch_warnings(), path.open("wb") as stream:
+            warnings.simplefilter("ignore")  # the exporter's about its own file names
+            torch.export.save(program, stream, extra_files={f"{NOTE}.json": json.dumps(about.stored())})
+
+    def run(self, path: Path) -> Answer:
+        logging.getLogger("torch.export").setLevel(logging.ERROR)
+        with path.open("rb") as stream:
+            return torch.export.load(stream).module()

@@ -1,0 +1,189 @@
+"""A trained network and what has to be known to use it; its file holds both, as tensors and plain values.
+
+Shape suffixes: B batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from darts.run.checkpoint import load_checkpoint, save_checkpoint
+from darts.run.errors import UserError, reason
+from darts.run.parts import build_part
+from darts.tasks.batches import Normalizer
+from darts.tasks.sizes import check_network
+from supernet.size import NetworkSize
+from supernet.spaces.base import Genotype, Space
+
+MODEL = "model.pt"
+
+
+def model_path(run_dir: Path) -> Path:
+    """Where a retraining keeps the network that was judged."""
+    return run_dir / "checkpoints" / MODEL
+
+
+@dataclass(frozen=True)
+class About:
+    """Of a network, beside its weights; every file of a model holds it as plain values.
+
+    Attributes:
+        cell, space: of the network; the space as a config has it.
+        size: `NetworkSize`, by name.
+        origin: of the weights, in words.
+        trained_on: the data.
+        inputs: see `darts.tasks.base.Task.inputs`.
+        judged: {name, unit, value, on} of the metric that the network was judged by; None if it was not.
+    """
+
+    cell: str
+    space: Mapping[str, Any]
+    size: Mapping[str, int]
+    origin: str
+    trained_on: str
+    inputs: Mapping[str, Any]
+    judged: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(cls, content: object, path: Path, option: str) -> About:
+        """From plain values of a file.
+
+        Raises:
+            UserError: they are something else.
+        """
+        try:
+            found = cls(**content)  # type: ignore[arg-type]
+            NetworkSize(**found.size)
+            if not isinstance(found.cell, str) or not isinstance(found.space, Mapping):
+                raise TypeError("cell, space")
+            if found.inputs:
+                number = len(found.inputs["classes"])
+                channels = [len(found.inputs[name]) for name in ("mean", "deviation")]
+                if number != found.size["num_classes"] or channels != [found.size["in_channels"]] * 2:
+                    raise TypeError("classes, mean, deviation")
+        except (TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{option}: {path} is no model of this program ({reason(error)}); give one of its"
+            ) from None
+        return found
+
+    def stored(self) -> dict[str, Any]:
+        """As `read` takes it."""
+        return asdict(self)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of a classifier."""
+        return tuple(self.inputs["classes"])
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Of the network."""
+        return NetworkSize(**self.size)
+
+    def check_classifier(self, who: str) -> None:
+        """Refuse what does not answer with classes of images.
+
+        Raises:
+            UserError: it does not.
+        """
+        if not self.inputs:
+            raise UserError(f"model: {who} needs a classifier of images; this model is of {self.trained_on}")
+
+    def normalizer(self, device: torch.device) -> Normalizer:
+        """From bytes to what the network takes."""
+        mean_C, deviation_C = (torch.tensor(self.inputs[name]) for name in ("mean", "deviation"))
+        return Normalizer(mean_C, deviation_C, device)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in evaluation mode, on the CPU, with what has to be known of it."""
+
+    network: nn.Module
+    about: About
+    space: Space
+    genotype: Genotype
+
+    @torch.no_grad()
+    def __call__(self, images_BCHW: Tensor) -> Tensor:
+        """Probabilities (B, K) of images as bytes."""
+        device = next(self.network.parameters()).device
+        logits_BK: Tensor = self.network(self.about.normalizer(device)(images_BCHW.to(device)))
+        return logits_BK.softmax(dim=1)
+
+
+def save_model(path: Path, network: nn.Module, about: About) -> None:
+    """Write weights and what has to be known of them."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_checkpoint(path, {"about": about.stored(), "weights": weights})
+
+
+def load_model(path: Path, option: str, plugins: Sequence[str] = ()) -> Model:
+    """Read what `save_model` wrote; nothing in the file is executed.
+
+    Args:
+        path: the file.
+        option: what the user gave, for messages.
+        plugins: packages with parts of the user's own.
+
+    Raises:
+        UserError: no file, a broken or foreign one, or weights that do not fit.
+    """
+    content = load_checkpoint(path, option)
+    return assembled(content.get("about"), content.get("weights"), path, option, plugins)
+
+
+def assembled(about: object, weights: object, path: Path, option: str, plugins: Sequence[str] = ()) -> Model:
+    """A model from the two things that a file holds.
+
+    Raises:
+        UserError: they do not fit each other, or are something else.
+    """
+    known = About.read(about, path, option)
+    size = known.network_size
+    try:
+        space: Space = build_part(known.space, "space", plugins)
+        genotype = space.parse(known.cell)
+        check_network(space, size.channels, size.cells, genotype)
+        network = space.network(genotype, size)
+    except ValueError as error:
+        raise UserError(f"{option}: {path} describes no network ({reason(error)}); give an intact file") from None
+    load_weights(network, weights, path, option)
+    network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(network, known, space, genotype)
+
+
+def load_weights(network: nn.Module, weights: object, path: Path, option: str) -> None:
+    """Put the weights of a file into a network.
+
+    Raises:
+        UserError: names or shapes that are not the network's; the first few are named.
+    """
+    own = network.state_dict()
+    given = weights if isinstance(weights, Mapping) else {}
+    odd = [f"{name} is missing" for name in own if not isinstance(given.get(name), Tensor)]
+    odd += [f"{name} is unknown" for name in given if name not in own]
+    odd += [
+        f"{name} has the shape {tuple(given[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if isinstance(given.get(name), Tensor) and given[name].shape != own[name].shape
+    ]
+    if odd:
+        more = f"; and {len(odd) - 3} more" if len(odd) > 3 else ""
+        raise UserError(
+            f"{option}: the weights in {path} do not fit the network that it describes ({'; '.join(odd[:3])}{more}); "
+            "give an intact file"
+        )
+    network.load_state_dict(dict(given))
+
+
+def sizes_of(size: NetworkSize) -> dict[str, int]:
+    """As `About` holds a size."""
+    return asdict(size)
