@@ -67,6 +67,10 @@ class Command(ABC):
         """Further key=value words that follow from what was given, by key; asked before settings are composed."""
         return []
 
+    def kept(self, call: Call) -> dict[str, Any]:
+        """The settings as a run keeps them, with what follows from others filled in; asked where a sweep goes on."""
+        return call.settings
+
     @abstractmethod
     def run(self, call: Call) -> int:
         """Do it; returns the exit status.

@@ -10,6 +10,7 @@ from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
 
 if TYPE_CHECKING:
+    from darts.training.model import Model
     from darts.training.result import RetrainResult
     from darts.training.retraining import Retraining
 
@@ -19,7 +20,7 @@ RESUMABLE = ("device", "plugins")
 class RetrainCommand(Command):
     """Trains the network of one cell from scratch on all training images, and judges it once."""
 
-    name, place = "retrain", 20
+    name, place, sweeps = "retrain", 20, True
     help = "train the network of a cell, and judge it once on the test images"
     usage = """usage: darts retrain cell=CELL|run=RUN_DIR dataset=NAME recipe=NAME [key=value ...]
 
@@ -27,8 +28,12 @@ class RetrainCommand(Command):
   darts retrain cell='|nor_conv_3x3~0|+|...|' dataset=cifar10 dataset.root=DATA recipe=nb201_200
   darts retrain init=RUN_DIR dataset=image_folder dataset.root=PHOTOS recipe.frozen_epochs=2 recipe.backbone_lr=0.1
                                                                       from its weights to classes of your own
+  darts retrain -m seed=0,1,2 run=RUN_DIR data.held_out=0.1           one after the other, for darts ensemble
   darts retrain resume=RUN_DIR                                        go on where a training stopped
 """
+
+    def kept(self, call: Call) -> dict[str, Any]:
+        return whole(call)[0]
 
     def run(self, call: Call) -> int:
         from darts.run.checkpoint import Unwritable
@@ -67,10 +72,26 @@ def begin(call: Call) -> tuple[Retraining, Path]:
     Raises:
         UserError: a mistake to mend.
     """
-    from darts.models.opening import open_model
     from darts.run import folder as run_folder
-    from darts.run.settings import anchored
     from darts.training.build import build_retraining
+
+    settings, start = whole(call)
+    folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "retrain")
+    training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder, start))
+    plan = training.plan
+    own, others = plan.task.sizes[0], plan.final.sizes[1]
+    print(f"{plan.task.name}: {own:,} images to train, judged on {others:,} {plan.judged_on}", file=sys.stderr)
+    return training, folder
+
+
+def whole(call: Call) -> tuple[dict[str, Any], Model | None]:
+    """The settings with the cell, space and size that `run` or `init` say, and the network to begin with.
+
+    Raises:
+        UserError: several that contradict each other, or folders that hold none.
+    """
+    from darts.models.opening import open_model
+    from darts.run.settings import anchored
 
     settings = anchored(call.settings)
     if settings["run"] is not None:
@@ -86,12 +107,7 @@ def begin(call: Call) -> tuple[Retraining, Path]:
         settings["cell"], settings["space"] = own, dict(start.about.space)
         sizes = {key: start.about.size[key] for key in ("channels", "cells") if f"network.{key}" not in call.given}
         settings["network"] = settings["network"] | sizes
-    folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "retrain")
-    training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder, start))
-    plan = training.plan
-    own, others = plan.task.sizes[0], plan.final.sizes[1]
-    print(f"{plan.task.name}: {own:,} images to train, judged on {others:,} {plan.judged_on}", file=sys.stderr)
-    return training, folder
+    return settings, start
 
 
 def cell_of(folder: Path) -> tuple[str, dict[str, Any]]:

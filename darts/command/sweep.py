@@ -93,7 +93,7 @@ def going_on(command: Command, call: Call, folder: Path) -> Call:
         UserError: the folder holds a run of other settings.
     """
     stored = read_config(folder, command.name, (), "run_dir")
-    if other := differing(fixed(stored), fixed(anchored(call.settings))):
+    if other := differing(fixed(stored), fixed(anchored(command.kept(call)))):
         raise UserError(
             f"run_dir: {folder} holds a run with other settings ({'; '.join(other)}); choose another folder"
         )

@@ -8,19 +8,23 @@ from pathlib import Path
 from darts.run.errors import UserError
 
 
-def run_folders(given: Sequence[str]) -> list[Path]:
+def run_folders(given: Sequence[str], command: str = "compare") -> list[Path]:
     """Folders of runs; a folder of runs, as a sweep leaves it, stands for all of them.
+
+    Args:
+        given: folders.
+        command: that asks, for messages.
 
     Raises:
         UserError: no folder, or none that holds a result.
     """
     if not given:
-        raise UserError("darts compare needs run folders: darts compare RUN_DIR RUN_DIR ...")
+        raise UserError(f"darts {command} needs run folders: darts {command} RUN_DIR RUN_DIR ...")
     found: list[Path] = []
     for name in given:
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            raise UserError(f"{name}: there is no such folder; give folders that darts search or darts baseline made")
+            raise UserError(f"{name}: there is no such folder; give folders of finished runs")
         inside = (
             [folder] if (folder / "result.json").is_file() else sorted(f.parent for f in folder.glob("*/result.json"))
         )

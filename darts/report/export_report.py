@@ -1,6 +1,10 @@
-"""What an export gave, as lines to read."""
+"""What files of a model and its measured cost are like, as lines to read."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from darts.models.exporting import Exported
 from darts.models.quantizing import Quantized
@@ -42,4 +46,51 @@ def quantized_lines(made: Quantized) -> Lines:
             "  64 images",
             f"{made.ms:.1f} ms, {made.ms_before:.1f} ms in floats: {made.ms_before / made.ms:.2f} times as fast",
         ),
+    ]
+
+
+def profile_lines(found: Mapping[str, Any], folder: Path) -> Lines:
+    """Name and value of everything worth reading of profile.json."""
+    device, threads = found["versions"]["device"], found["versions"]["threads"]
+    lines = [
+        ("cell", found["cell"]),
+        ("network", found["network"]),
+        ("parameters", f"{found['params']:,}"),
+        ("FLOPs", f"{found['flops'] / 1e6:.2f} M multiply-adds of convolutions and linear layers, an image"),
+        ("activations", f"{found['activations'] / 1e6:.2f} M values put out by them, an image"),
+        ("measured", f"on {device}, {threads} threads{', batch normalisation folded' if found['folded'] else ''}"),
+    ]
+    for one in found["timing"]:
+        lines.append(
+            (
+                f"  {one['images']} image{'s' if one['images'] > 1 else ''}",
+                f"{one['ms_median']:.2f} ms, 95% within {one['ms_p95']:.2f} ms; {one['images_per_second']:,.0f} "
+                f"images/s; {one['peak_mb']:.1f} MB at most",
+            )
+        )
+    return [*lines, ("file", str(folder / "profile.json"))]
+
+
+def ensemble_lines(found: Mapping[str, Any], folder: Path) -> Lines:
+    """Name and value of everything worth reading of ensemble.json."""
+    lines = []
+    for number, one in enumerate(found["members"]):
+        times = f"{one['times']} times" if one["times"] > 1 else "chosen" if one["times"] else "left out"
+        lines.append(
+            (
+                "" if number else "members",
+                f"{one['accuracy']:.2f}%, confidence {one['calibration_error']:.2f} points off, {times}  {one['run']}",
+            )
+        )
+    whole, best = found["ensemble"], max(one["accuracy"] for one in found["members"])
+    gain = whole["accuracy"] - best
+    return [
+        *lines,
+        (
+            "ensemble",
+            f"{whole['accuracy']:.2f}%, confidence {whole['calibration_error']:.2f} points off; "
+            f"{abs(gain):.2f} {'better' if gain >= 0 else 'worse'} than the best of them  ({found['judged_on']})",
+        ),
+        ("diversity", f"two of them differ on {found['disagreement']:.1f}% of {found['images']:,} images"),
+        ("file", str(folder / "ensemble.json")),
     ]

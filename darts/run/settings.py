@@ -9,7 +9,7 @@ from typing import Any
 
 from darts.run import moved
 
-PATHS = ("dataset.root", "oracle.path", "evaluator.run")  # files and folders that settings may name
+PATHS = ("dataset.root", "oracle.path", "evaluator.run", "objective.path")  # files and folders that settings may name
 FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label")
 RUNNING = ("engine.threads", "engine.checkpoint_minutes")
 FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
 from darts.search.regularizers.base import Regularizer
 from supernet.cost import edge_cost, skeleton_cost
+from supernet.price_table import PriceTable
 from supernet.relaxations.base import Parameters, Relaxation
 from supernet.size import NetworkSize
 
@@ -23,8 +25,8 @@ class ExpectedCost(Regularizer):
     Args:
         operations: names of the space's operations, in order.
         weight: the coefficient.
-        price: ``flops`` or ``params`` of the network, or prices of your own: operation to number, such as milliseconds
-            of that operation on one edge in all cells.
+        price: ``flops`` or ``params`` of the network; prices of your own: operation to number, such as milliseconds of
+            that operation on one edge in all cells; or a prices.json of `darts latency`, which has one for every edge.
         target: wanted cost of the whole network, in the price's unit; of a price list, that of all edges together.
 
     Raises:
@@ -42,26 +44,37 @@ class ExpectedCost(Regularizer):
         if target is not None and not target > 0:
             raise ValueError(f"target: got {target}; give a cost above 0, or null")
         self.target, size = target, NetworkSize()
+        self.prices: list[float] | list[list[float]]  # by operation, or by edge and operation
         if isinstance(price, Mapping):
             if lacking := [name for name in operations if name not in price]:
                 raise ValueError(f"price: it lacks {', '.join(lacking)}; give a number for every operation")
-            self.prices_O, self.beside = [float(price[name]) for name in operations], 0.0
+            self.prices, self.beside = [float(price[name]) for name in operations], 0.0
+        elif price.endswith(".json"):
+            try:
+                table = PriceTable.read(Path(price).expanduser())
+            except ValueError as error:
+                raise ValueError(f"price: {error}") from None
+            if table.operations != tuple(operations):
+                raise ValueError(f"price: {price} is of {', '.join(table.operations)}; give one of this space")
+            self.prices, self.beside = [list(row) for row in table.prices_EO], table.beside
         elif price in PRICES:
-            self.prices_O = [float(getattr(edge_cost(name, size), price)) for name in operations]
+            self.prices = [float(getattr(edge_cost(name, size), price)) for name in operations]
             self.beside = float(getattr(skeleton_cost(size), price))
         else:
-            raise ValueError(f"price: got {price!r}; allowed are {', '.join(PRICES)}, or a number for every operation")
+            raise ValueError(
+                f"price: got {price!r}; allowed are {', '.join(PRICES)}, a number for every operation, or a prices.json"
+            )
 
     def cost(self, weights_EO: Tensor) -> Tensor:
         """Expected cost of the network when each edge draws an operation with these probabilities."""
         return self.beside + self._of_edges(weights_EO)
 
     def _of_edges(self, weights_EO: Tensor) -> Tensor:
-        return (weights_EO * weights_EO.new_tensor(self.prices_O)).sum()
+        return (weights_EO * weights_EO.new_tensor(self.prices)).sum()
 
     def __call__(self, params: Parameters, relaxation: Relaxation, progress: float) -> Tensor:
         weights_EO = relaxation.expected(params, progress).mean_EO
         if self.target is not None:
             return self.weight * (self.cost(weights_EO) / self.target - 1).abs()
-        costliest = len(weights_EO) * max(self.prices_O)
+        costliest = float(weights_EO.new_tensor(self.prices).expand_as(weights_EO).amax(dim=1).sum())
         return self.weight * self._of_edges(weights_EO) / (costliest or 1.0)
