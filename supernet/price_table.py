@@ -26,7 +26,7 @@ class PriceTable:
     """The price of a cell is `beside` plus the prices of its operations.
 
     Attributes:
-        operations, edges: names, of the columns and rows.
+        candidates, edges: names, of the columns and rows.
         prices_EO: of an operation on an edge, in `unit`.
         beside: of the rest of the network.
         counts: which operations have a price: ``all``, or those that are ``needed``, whose result leads on to the
@@ -34,7 +34,7 @@ class PriceTable:
         name, unit: of what the prices are.
     """
 
-    operations: tuple[str, ...]
+    candidates: tuple[str, ...]
     edges: tuple[str, ...]
     prices_EO: tuple[tuple[float, ...], ...]
     beside: float
@@ -48,9 +48,9 @@ class PriceTable:
         Raises:
             ValueError: operations or edges differ.
         """
-        if tuple(space.candidates) != self.operations or tuple(space.edge_names) != self.edges:
+        if tuple(space.candidates) != self.candidates or tuple(space.edge_names) != self.edges:
             raise ValueError(
-                f"path: the prices are of the operations {', '.join(self.operations)} on the edges "
+                f"path: the prices are of the operations {', '.join(self.candidates)} on the edges "
                 f"{', '.join(self.edges)}, another space; make them anew with darts latency"
             )
 
@@ -72,9 +72,9 @@ class PriceTable:
             content = json.loads(path.read_text(encoding="utf-8"))
             fields = {name: content[name] for name in cls.__dataclass_fields__}
             rows = tuple(tuple(float(price) for price in row) for row in fields.pop("prices_EO"))
-            operations, edges = tuple(fields.pop("operations")), tuple(fields.pop("edges"))
-            found = cls(operations, edges, rows, **fields)
-            fits = len(rows) == len(edges) and {len(row) for row in rows} == {len(operations)}
+            candidates, edges = tuple(fields.pop("candidates")), tuple(fields.pop("edges"))
+            found = cls(candidates, edges, rows, **fields)
+            fits = len(rows) == len(edges) and {len(row) for row in rows} == {len(candidates)}
             if not fits or found.counts not in COUNTS or not all(map(math.isfinite, (found.beside, *sum(rows, ())))):
                 raise ValueError("its parts do not fit")
         except (OSError, ValueError, TypeError, KeyError) as error:

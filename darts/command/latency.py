@@ -13,7 +13,7 @@ class LatencyCommand(Command):
 
     name, place = "latency", 46
     help = "fit prices by operation to a column of measured costs, or to what this machine takes"
-    usage = """usage: darts latency [objective=column objective.path=CSV objective.column=NAME] [cells=N] [key=value ...]
+    usage = """usage: darts latency [objective=column objective.path=CSV objective.column=NAME] [key=value ...]
 
   darts latency objective=column objective.path=hw-nas-bench-cifar10.csv objective.column=pixel3_latency_ms
   darts latency cells=60 left_out=30                                 measured here, some minutes

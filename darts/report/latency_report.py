@@ -25,7 +25,7 @@ def latency_lines(
     """Name and value of everything worth reading; prices are over that of the cheapest operation of the edge."""
     given, guess = np.array(values), np.array(foretold)
     error = np.abs(guess - given)
-    width = max(map(len, table.operations)) + 2
+    width = max(map(len, table.candidates)) + 2
     lines = [
         ("prices", f"{table.name}, fitted to {cells:,} cells; {COUNTED[table.counts]}"),
         (
@@ -33,7 +33,7 @@ def latency_lines(
             f"{len(given):,} cells: Spearman {stats.spearmanr(given, guess).statistic:.4f}, off by {error.mean():.3g} "
             f"{table.unit} in the mean, of {given.mean():.3g}",
         ),
-        ("edge", "".join(f"{name:>{width}}" for name in table.operations)),
+        ("edge", "".join(f"{name:>{width}}" for name in table.candidates)),
     ]
     for edge, row in zip(table.edges, table.prices_EO, strict=True):
         lines.append((f"  {edge}", "".join(f"{price - min(row):>{width}.3g}" for price in row)))

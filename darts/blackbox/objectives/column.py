@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from darts.blackbox.objectives.base import Objective
-from darts.oracle.base import arranged
 from supernet.spaces.base import Genotype, Space
 
+ACCURACY = re.compile(r"[\w-]+_(valid|test)_\d+")
 UNITS = {"ms": "ms", "mj": "mJ", "s": "s", "mb": "MB"}  # by the last part of a column's name
 
 
@@ -27,20 +28,21 @@ class Column(Objective):
 
     def __init__(self, path: str | None, column: str | None, unit: str | None = None) -> None:
         super().__init__()
-        if path is None or column is None:
-            raise ValueError("path, column: it needs both; give objective.path=FILE objective.column=NAME")
-        self.path, self.column = Path(path).expanduser(), column
-        self.name, self.unit = column, UNITS.get(column.rpartition("_")[2], "") if unit is None else unit
+        self.path, self.column = path, column
+        self.name = column or ""
+        self.unit = UNITS.get(self.name.rpartition("_")[2], "") if unit is None else unit
 
     def open(self, space: Space, device: torch.device) -> None:
         super().open(space, device)
-        self.values = read_column(self.path, self.column, space)
+        if self.path is None or self.column is None:
+            raise ValueError("path, column: it needs both; give objective.path=FILE objective.column=NAME")
+        self.values = read_column(Path(self.path).expanduser(), self.column, space)
 
     def __call__(self, genotype: Genotype) -> float:
         return float(self.values[self.space.index(genotype)])
 
     def describe(self) -> dict[str, str | bool]:
-        return super().describe() | {"network": f"as in {self.path.name}"}
+        return super().describe() | {"network": f"as in {Path(str(self.path)).name}"}
 
 
 def read_column(path: Path, column: str, space: Space) -> np.ndarray:
@@ -60,13 +62,17 @@ def read_column(path: Path, column: str, space: Space) -> np.ndarray:
     if "cell" not in names or column not in names:
         lacking = "cell" if "cell" not in names else column
         raise ValueError(f"column: {path} lacks {lacking!r}; it has {', '.join(map(str, names)) or 'nothing'}")
+    if ACCURACY.fullmatch(column):
+        raise ValueError(f"column: {column} holds accuracies, which are no price; give a column of costs")
+    found = np.full(space.size, np.nan)
     try:
-        found = arranged([row["cell"] for row in rows], {column: [float(row[column]) for row in rows]}, space)[column]
-    except (ValueError, TypeError) as error:
+        for row in rows:
+            found[space.index(space.parse(row["cell"]))] = float(row[column])
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"path: {path}, column {column}: {error}; give an intact file") from None
     if odd := int((~(np.isfinite(found) & (found > 0))).sum()):
         raise ValueError(
-            f"column: {column} of {path} has no positive number for {odd:,} of {len(found):,} cells, as for what could "
-            "not be measured; give another column"
+            f"column: {column} of {path} has no positive number for {odd:,} of {len(found):,} cells: they are missing, "
+            "or were not measured; give another column"
         )
     return found

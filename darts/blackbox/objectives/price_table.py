@@ -20,21 +20,21 @@ class Priced(Objective):
 
     def __init__(self, path: str | None) -> None:
         super().__init__()
-        if path is None:
-            raise ValueError("path: it needs a file; give objective.path=RUN_DIR/prices.json of darts latency")
-        self.path = Path(path).expanduser()
-        try:
-            self.table = PriceTable.read(self.path)
-        except ValueError as error:
-            raise ValueError(f"path: {error}") from None
-        self.name, self.unit = f"{self.table.name} by operation", self.table.unit
+        self.path = path
 
     def open(self, space: Space, device: torch.device) -> None:
-        self.table.check(space)
         super().open(space, device)
+        if self.path is None:
+            raise ValueError("path: it needs a file; give objective.path=RUN_DIR/prices.json of darts latency")
+        try:
+            self.table = PriceTable.read(Path(self.path).expanduser())
+        except ValueError as error:
+            raise ValueError(f"path: {error}") from None
+        self.table.check(space)
+        self.name, self.unit = f"{self.table.name} by operation", self.table.unit
 
     def __call__(self, genotype: Genotype) -> float:
         return self.table.price(self.space, genotype)
 
     def describe(self) -> dict[str, str | bool]:
-        return super().describe() | {"network": f"as in {self.path.name}"}
+        return super().describe() | {"network": f"as in {Path(str(self.path)).name}"}

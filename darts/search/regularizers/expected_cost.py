@@ -54,8 +54,8 @@ class ExpectedCost(Regularizer):
                 table = PriceTable.read(Path(price).expanduser())
             except ValueError as error:
                 raise ValueError(f"price: {error}") from None
-            if table.operations != tuple(operations):
-                raise ValueError(f"price: {price} is of {', '.join(table.operations)}; give one of this space")
+            if table.candidates != tuple(operations):
+                raise ValueError(f"price: {price} is of {', '.join(table.candidates)}; give one of this space")
             self.prices, self.beside = [list(row) for row in table.prices_EO], table.beside
         elif price in PRICES:
             self.prices = [float(getattr(edge_cost(name, size), price)) for name in operations]

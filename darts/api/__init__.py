@@ -12,77 +12,16 @@ dotted names, `{"network.channels": 8}`. Mistakes raise `darts.run.errors.UserEr
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from darts.command.base import INTERRUPTED, commands
-from darts.command.words import asked
-from darts.run.folder import chosen_run_dir
+from darts.api.run import Options, Run, data, done, place
 
 if TYPE_CHECKING:
-    from darts.blackbox.result import BaselineResult
     from darts.models.exporting import Exported
     from darts.models.predicting import Prediction
-    from darts.search.result import SearchResult
     from darts.training.model import Model
-    from darts.training.result import RetrainResult
-
-Options = Mapping[str, Any] | None
-PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run; in a notebook it shows its lines and pictures.
-
-    Attributes:
-        folder: of all that it left.
-        text: what the command prints.
-        result: field by field its result.json; None for a comparison.
-        rows: of a comparison, one a method.
-    """
-
-    folder: Path
-    text: str
-    result: SearchResult | BaselineResult | RetrainResult | None = None
-    rows: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def cell(self) -> str:
-        """What a search found, or what was trained; of several seeds of a baseline the best by what they saw.
-
-        Raises:
-            ValueError: a comparison has none.
-        """
-        from darts.blackbox.result import BaselineResult
-
-        if self.result is None:
-            raise ValueError("a comparison has no cell of its own; its rows have")
-        if isinstance(self.result, BaselineResult):
-            return max(self.result.finals(), key=lambda point: point.signal).cell
-        return self.result.cell
-
-    @property
-    def figures(self) -> dict[str, Path]:
-        """Name to file of the pictures."""
-        return {path.stem: path for path in sorted((self.folder / "figures").glob("*.png"))}
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        shown = [f"<pre>{html.escape(self.text)}</pre>"]
-        for name, path in self.figures.items():
-            data = base64.b64encode(path.read_bytes()).decode()
-            shown.append(f'<img alt="{html.escape(name)}" style="max-width: 100%" src="data:image/png;base64,{data}">')
-        return "\n".join(shown)
 
 
 def search(
@@ -111,10 +50,10 @@ def search(
     """
     from darts.search.result import SearchResult
 
-    given = _data(dataset) | {"method": method, "seed": seed}
+    given = data(dataset) | {"method": method, "seed": seed}
     given |= {} if seconds is None else {"budget.seconds": seconds}
     given |= {} if table is None else {"oracle.path": table}
-    folder, text = _run("search", given, options, run_dir)
+    folder, text = done("search", given, options, run_dir)
     return Run(folder, text, SearchResult.read(folder / "result.json"))
 
 
@@ -144,7 +83,7 @@ def baseline(
 
     given = {"baseline": method, "budget.evaluations": evaluations, "seeds": seeds}
     given |= {} if table is None else {"oracle.path": table}
-    folder, text = _run("baseline", given, options, run_dir)
+    folder, text = done("baseline", given, options, run_dir)
     return Run(folder, text, BaselineResult.read(folder / "result.json"))
 
 
@@ -178,12 +117,12 @@ def retrain(
     """
     from darts.training.result import RetrainResult
 
-    given = _data(dataset) | {"recipe": recipe, "seed": seed}
+    given = data(dataset) | {"recipe": recipe, "seed": seed}
     given |= {} if cell is None else {"cell": cell}
-    given |= {} if run is None else {"run": _place(run)}
-    given |= {} if init is None else {"init": _place(init)}
+    given |= {} if run is None else {"run": place(run)}
+    given |= {} if init is None else {"init": place(init)}
     given |= {} if epochs is None else {"recipe.epochs": epochs}
-    folder, text = _run("retrain", given, options, run_dir)
+    folder, text = done("retrain", given, options, run_dir)
     return Run(folder, text, RetrainResult.read(folder / "result.json"))
 
 
@@ -197,7 +136,7 @@ def compare(
     """
     import csv
 
-    folder, text = _run("compare", {}, options, run_dir, [_place(run) for run in runs])
+    folder, text = done("compare", {}, options, run_dir, [place(run) for run in runs])
     with (folder / "compare.csv").open(newline="", encoding="utf-8") as stream:
         return Run(folder, text, rows=list(csv.DictReader(stream)))
 
@@ -210,7 +149,7 @@ def load_model(run: Run | str | os.PathLike[str], weights: str = "last") -> Mode
     """
     from darts.models.opening import open_model
 
-    return open_model(Path(_place(run)), "run", weights)
+    return open_model(Path(place(run)), "run", weights)
 
 
 def evaluate(run: Run | str | os.PathLike[str], images: str | os.PathLike[str]) -> float:
@@ -244,7 +183,7 @@ def predict(run: Run | str | os.PathLike[str], *paths: str | os.PathLike[str]) -
     from darts.models.predicting import files_of, open_predictor
     from darts.models.predicting import predict as answers
 
-    predictor = open_predictor(Path(_place(run)))
+    predictor = open_predictor(Path(place(run)))
     return list(answers(predictor, files_of([Path(path) for path in paths], predictor.about.classes)[0]))
 
 
@@ -272,55 +211,6 @@ def export(
     known = formats()
     if format not in known:
         raise UserError(f"format: got {format!r}; allowed are {', '.join(known)}")
-    form, folder = known[format], Path(_place(run))
+    form, folder = known[format], Path(place(run))
     path = folder / "exports" / f"model{form.suffix}" if output is None else Path(output)
     return written(load_model(folder), form, path, overwrite)
-
-
-def _place(run: Run | str | os.PathLike[str]) -> str:
-    return str(run.folder) if isinstance(run, Run) else os.fspath(run)
-
-
-def _data(dataset: str | os.PathLike[str]) -> dict[str, Any]:
-    name = os.fspath(dataset)
-    if isinstance(dataset, os.PathLike) or os.sep in name or Path(name).is_dir():
-        return {"dataset": "image_folder", "dataset.root": name}
-    return {"dataset": name}
-
-
-def _run(
-    command: str,
-    given: Mapping[str, Any],
-    options: Options,
-    run_dir: str | os.PathLike[str] | None,
-    words: Sequence[str] = (),
-) -> tuple[Path, str]:
-    """The folder of a run of a command, and what it printed."""
-    folder = chosen_run_dir(None if run_dir is None else os.fspath(run_dir), command)
-    settings = {**given, **(options or {}), "run_dir": str(folder)}
-    call = asked(commands()[command], [*words, *(f"{key}={_value(value)}" for key, value in settings.items())])
-    assert not isinstance(call, int)
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        status = call[0].run(call[1])
-    if status == INTERRUPTED:
-        raise KeyboardInterrupt
-    return folder, printed.getvalue()
-
-
-def _value(value: Any) -> str:
-    """As Hydra's grammar writes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_value(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_value, value)) + "]"
-    text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    if text and set(text) <= PLAIN:
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
