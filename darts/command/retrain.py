@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +66,7 @@ class RetrainCommand(Command):
                 "give recipe.warm_up=1, and start anew"
             ) from None
         result.write(folder / "result.json")
-        return complete(result, folder)
+        return complete(result, folder, call.settings["plugins"], call.typed)
 
 
 def begin(call: Call) -> tuple[Retraining, Path]:
@@ -149,7 +152,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
         )
     stored = read_config(folder, "retrain", CONFIG_KEYS)
     if (folder / "result.json").is_file():
-        complete(RetrainResult.read(folder / "result.json"), folder)
+        complete(RetrainResult.read(folder / "result.json"), folder, settings["plugins"], call.typed)
         return None
     check_goes_on(folder)
     changed = {key: settings[key] for key in RESUMABLE if key in call.given}
@@ -159,13 +162,25 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     return training
 
 
-def complete(result: RetrainResult, folder: Path) -> int:
-    """Draw what a written result lacks of pictures, and report."""
+def complete(result: RetrainResult, folder: Path, plugins: Sequence[str], typed: Sequence[str] = ()) -> int:
+    """Draw what a written result lacks of pictures and its page, and report."""
+    from darts.report.model_page import model_page
     from darts.report.retrain_report import draw_retraining, names_of, retrain_lines
     from darts.report.text import print_lines
+    from darts.run.checkpoint import load_checkpoint
+    from darts.run.files import write_text
+    from darts.run.folder import read_config
+    from darts.run.parts import build_one
+    from darts.training.retraining import mistakes_path
 
     figures = folder / "figures"
     if not all((figures / name).is_file() for name in names_of(result)):
         draw_retraining(result, figures)
+    if not (folder / "report.html").is_file():
+        space = build_one(read_config(folder, "retrain", ("space",)), "space", plugins)
+        file = mistakes_path(folder)
+        images_NCHW = load_checkpoint(file)["images"] if file.is_file() else None
+        made = {"date": time.strftime("%Y-%m-%d %H:%M"), "command": shlex.join(["darts", *typed])}
+        write_text(folder / "report.html", model_page(result, space, images_NCHW, made))
     print_lines(retrain_lines(result, folder))
     return 0

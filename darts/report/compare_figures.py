@@ -5,8 +5,6 @@ In the page the curve and the band of the method at place 3 are groups whose ids
 
 from __future__ import annotations
 
-import io
-import re
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +18,9 @@ from darts.compare.load import AXES, Loaded, Method
 from darts.compare.significance import FEW, Ranks, alike
 from darts.compare.summary import RANDOM, short
 from darts.compare.trials import Measure
-from darts.report.cell import draw_cell
-from darts.report.palette import BLUE, INK, PAPER, RED, SKY, of_method, page_style
+from darts.report.palette import BLUE, INK, RED, SKY, of_method, page_style
+from darts.report.svg import as_svg
 from darts.run.files import write_text
-from supernet.spaces.base import Space
 
 LABEL = 28  # letters in a line of a label
 MANY = 6  # methods, above which the bands of all would hide the curves
@@ -58,24 +55,6 @@ def chosen_at_first(loaded: Loaded) -> list[bool]:
     """By method, whether its curve shows when the page opens: all, or of many the best three and the yardstick."""
     best = loaded.methods[:3] if len(loaded.methods) > MANY else loaded.methods
     return [method in best or method.settings.get("baseline._target_") == RANDOM for method in loaded.methods]
-
-
-def as_svg(figure: Any, name: str) -> str:
-    """A figure as SVG for a page; the name keeps its ids apart from those of others."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.DOTALL)
-    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(PAPER, "var(--card)")
-    text = re.sub(r'(?<=id=")|(?<=url\(#)|(?<=href="#)', f"{name}-", text)  # several stand in one page
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text, count=1)
-
-
-def cell_svg(cell: str, space: Space, name: str) -> str:
-    """A cell as a picture for the page."""
-    with page_style():
-        figure = draw_cell(space.parse(cell), space, INK, PAPER)
-        figure.set_size_inches(0.6 * figure.get_size_inches())  # letters keep their size: they are to be read in a card
-        return as_svg(figure, name)
 
 
 def _anytime(loaded: Loaded, axis: str, legend: bool) -> Any:

@@ -13,8 +13,9 @@ from darts import __version__
 from darts.compare.load import Loaded, Method, is_unknown
 from darts.compare.significance import FEW, Ranks
 from darts.compare.summary import short
-from darts.report.compare_figures import MANY, cell_svg, chosen_at_first
+from darts.report.compare_figures import MANY, chosen_at_first
 from darts.report.palette import of_method
+from darts.report.svg import cell_svg
 
 FOLDER = Path(__file__).parent
 COLUMNS = {  # of compare.csv: heading, text of a value, explanation
@@ -86,16 +87,13 @@ def page(
 ) -> str:
     """The page as HTML; `first` is its first sentence, `warning` is about all methods, `made` says when and how it came
     about."""
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
     columns = {
         name: column
         for name, column in COLUMNS.items()
         if not all(is_unknown(row[name]) for row in rows) and (name != "failed" or any(row[name] for row in rows))
     }
-    return templates.get_template("page.html").render(
+    return rendered(
+        "page.html",
         title=f"{len(rows)} methods compared" if len(rows) > 1 else rows[0]["method"],
         measure=loaded.measure,
         first=first,
@@ -115,11 +113,18 @@ def page(
         cells=_cells(loaded, rows),
         rank=rank,
         few=FEW,
-        version=__version__,
         is_unknown=is_unknown,
-        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
-        script=(FOLDER / "page.js").read_text(encoding="utf-8"),
     )
+
+
+def rendered(template: str, **content: Any) -> str:
+    """A page of its own: a template of this folder with the style and the script that all have."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return templates.get_template(template).render(version=__version__, style=style, script=script, **content)
 
 
 def _facts(methods: Sequence[Method]) -> dict[str, str]:

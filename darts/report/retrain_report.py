@@ -41,6 +41,7 @@ def retrain_lines(result: RetrainResult, folder: Path) -> list[tuple[str, str]]:
         ("time", f"{seconds['total']:.1f} s  ({parts}); {result.epochs} epochs, {result.steps} steps, {speed}"),
         ("files", str(folder)),
         ("  pictures", pictures),
+        ("  report", str(folder / "report.html")),
     ]
 
 
@@ -52,13 +53,18 @@ def names_of(result: RetrainResult) -> list[str]:
 def draw_retraining(result: RetrainResult, folder: Path) -> None:
     """Write training.png, and for a classifier confusion.png and calibration.png."""
     with plain_style():
-        figures = [_training(result)]
-        if result.confusion is not None and result.classes is not None and result.calibration_bins is not None:
-            figures += [_confusion(result.confusion, result.classes), _calibration(result)]
         folder.mkdir(exist_ok=True)
-        for name, figure in zip(names_of(result), figures, strict=True):
-            with replacing(folder / name) as temporary:
+        for name, figure in figures_of(result).items():
+            with replacing(folder / f"{name}.png") as temporary:
                 figure.savefig(temporary, format="png", dpi=150)
+
+
+def figures_of(result: RetrainResult) -> dict[str, Any]:
+    """Name to matplotlib figure: training, and for a classifier confusion and calibration."""
+    figures = {"training": _training(result)}
+    if result.confusion is not None and result.classes is not None and result.calibration_bins is not None:
+        figures |= {"confusion": _confusion(result.confusion, result.classes), "calibration": _calibration(result)}
+    return figures
 
 
 def _training(result: RetrainResult) -> Any:
@@ -78,6 +84,7 @@ def _training(result: RetrainResult) -> Any:
         panels[1].set(xlabel="epoch", ylabel=f"held out {metric.name}{unit}")
         panels[1].axvline(result.best_epoch, color=GREY, linewidth=0.8, linestyle=":")
     for panel in panels:
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.25)
     figure.suptitle(f"{result.trained_on}: test {metric.name} {metric.text(result.test)}", fontsize=9)
     return figure
