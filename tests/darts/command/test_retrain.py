@@ -70,7 +70,7 @@ def test_it_says_what_was_trained_and_how_good_it_is(darts: Run) -> None:
 def test_it_leaves_a_result_pictures_and_curves(darts: Run, tmp_path: Path) -> None:
     assert darts(*words("run_dir=run")).returncode == 0
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.yaml", "result.json", "checkpoints", "figures", "tensorboard",
+        "config.yaml", "result.json", "report.html", "checkpoints", "figures", "tensorboard",
     }  # fmt: skip
     for name in ("training.png", "confusion.png", "calibration.png"):
         with Image.open(tmp_path / "run/figures" / name) as picture:

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from darts.report import palette
 from darts.report.cell import draw_cell
-from darts.report.compare_figures import cell_svg
+from darts.report.svg import cell_svg
 from supernet.size import Cost, NetworkSize
 from supernet.spaces.base import Cell, Space
 from supernet.spaces.cells import CellSpace

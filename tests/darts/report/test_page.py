@@ -16,8 +16,9 @@ from darts.compare.summary import RANDOM, matched_ranks, summary
 from darts.compare.trials import Measure, Trial
 from darts.oracle.base import Column, Table
 from darts.report import palette
-from darts.report.compare_figures import cell_svg, draw_compare
+from darts.report.compare_figures import draw_compare
 from darts.report.page import COLUMNS, page
+from darts.report.svg import cell_svg
 from supernet.spaces.cells import CellSpace
 
 REPORT = Path(palette.__file__).parent
