@@ -19,6 +19,7 @@ from supernet.spaces.base import Genotype, Space
 
 COUNTS = ("all", "needed")
 FOLDS = 5
+DIGITS = 10  # of prices, behind the point: equal ones are equal
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,12 @@ def fitted(
     counts = min(errors, key=errors.__getitem__)
     weights_F = solved(by_counts[counts], values_N)
     edges, operations = space.architecture_shapes["alpha_EO"]
-    rows = tuple(map(tuple, weights_F[:-1].view(edges, operations).tolist()))
+    prices_EO, beside = weights_F[:-1].view(edges, operations), weights_F[-1]
+    if counts == "all":  # every edge has one operation, so what all of its prices share belongs to the rest
+        cheapest_E1 = prices_EO.amin(dim=1, keepdim=True)
+        prices_EO, beside = prices_EO - cheapest_E1, beside + cheapest_E1.sum()
+    rows = tuple(tuple(round(price, DIGITS) for price in row) for row in prices_EO.tolist())
     table = PriceTable(
-        tuple(space.candidates), tuple(space.edge_names), rows, float(weights_F[-1]), counts, name, unit
-    )  # fmt: skip
+        tuple(space.candidates), tuple(space.edge_names), rows, round(float(beside), DIGITS), counts, name, unit
+    )
     return table, errors

@@ -14,7 +14,8 @@ from PIL import Image
 from tables import write_table
 
 from darts.cli import main
-from darts.command.config import compose_config, quoted
+from darts.command.config import compose_config
+from darts.command.quoting import quoted
 from supernet.spaces.cells import CellSpace
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darts.command.base import INTERRUPTED, commands
+from darts.command.quoting import in_quotes
 from darts.command.words import asked
 from darts.run.folder import chosen_run_dir
 
@@ -120,4 +121,4 @@ def value_text(value: Any) -> str:
     text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
     if text and set(text) <= PLAIN:
         return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return in_quotes(text)

@@ -88,7 +88,8 @@ def make_runs(call: Call, folder: Path) -> list[str]:
     """
     from darts.blackbox.result import CONFIG_KEYS as NEEDED
     from darts.blackbox.runs import Unfinished, prepare, run_all
-    from darts.command.config import compose_config, quoted
+    from darts.command.config import compose_config
+    from darts.command.quoting import quoted
     from darts.report.baseline_figures import draw_baseline
     from darts.report.text import print_baseline
     from darts.run.folder import begin, read_config

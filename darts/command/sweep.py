@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from darts.command import config
 from darts.command.base import INTERRUPTED, Call, Command
+from darts.command.quoting import quoted
 from darts.run.errors import UserError
 from darts.run.folder import chosen_run_dir, read_config
 from darts.run.settings import anchored, differing, fixed
@@ -33,7 +34,7 @@ def sweep(command: Command, overrides: list[str], own_configs: Path | None) -> i
     roots = [word for word in overrides if word.startswith("run_dir=")]
     given = next((override.value() for override in reversed(parsed) if override.key_or_group == "run_dir"), None)
     folder = chosen_run_dir(None if given is None else str(given), command.name)
-    root = roots[-1] if roots else config.quoted(f"run_dir={folder}")
+    root = roots[-1] if roots else quoted(f"run_dir={folder}")
     constant = ["run_dir", *(override.key_or_group for override in parsed if not override.is_sweep_override())]
     excluded = ",".join(f"'{name}'" for name in constant)
     sys.argv = [

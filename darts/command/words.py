@@ -56,7 +56,8 @@ def asked(command: Command, words: list[str]) -> tuple[Command, Call] | int:
     Raises:
         UserError: words that do not fit.
     """
-    from darts.command.config import compose_config, parse_overrides, quoted, split_words
+    from darts.command.config import compose_config, parse_overrides
+    from darts.command.quoting import quoted, split_words
 
     words, multirun, own_configs = take_flags(words)
     positional, overrides = split_words(words, command.words == "paths")

@@ -99,7 +99,7 @@ def test_costs_of_ones_own_are_expected_towards_a_target() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"price": "money"}, "price: got 'money'; allowed are flops, params, or a number for every operation"),
+        ({"price": "money"}, "price: got 'money'; allowed are flops, params, a number for every operation"),
         ({"price": {"none": 0, "skip_connect": 1}}, "price: it lacks nor_conv_1x1, nor_conv_3x3, avg_pool_3x3"),
         ({"target": 0}, "target: got 0"),
     ],
