@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,7 +19,9 @@ from darts.command.config import compose_config
 from darts.command.quoting import quoted
 from supernet.spaces.cells import CellSpace
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+TEXTS = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/from-cell-to-model.md")]
+README = "\n".join(TEXTS)
 FOUND = [*re.findall(r"`(darts [^`]+)`", README), *re.findall(r"^(darts .+)$", README, re.MULTILINE)]
 COMMANDS = sorted({one for one in FOUND if len(one.split()) > 2 or one == "darts search"})
 ELSEWHERE = ("dataset.download=true", "import=")  # need a network, or official files, which other tests make up
@@ -29,6 +32,8 @@ SMALL = {  # a command to what makes it small
     "baseline": ["budget.evaluations=6"],
     "compare": [],
     "rank": ["cells=4"],
+    "profile": ["repeats=2", "batches=1"],
+    "latency": ["cells=60", "left_out=20"],
 }
 SMALLER = {  # what stands there to what it becomes
     r"budget\.seconds=\d+": "budget.steps=4",
@@ -36,6 +41,19 @@ SMALLER = {  # what stands there to what it becomes
     r"seeds=0-\d+": "seeds=0-1",
     r"budget\.evaluations=\d+": "",
 }
+
+
+def test_the_example_for_notebooks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    search = "options={'budget.steps': 4, 'phases.finalists.rungs': [2], 'monitor': [], 'oracle': 'none'}"
+    small = example.replace("seconds=60", search).replace(
+        "epochs=2", "epochs=2, options={'network.channels': 2, 'network.cells': 1}"
+    )
+    names: dict[str, Any] = {}
+    exec(small, names)
+    assert names["written"].path.is_file()
+    assert "test accuracy" in repr(names["trained"])
 
 
 def test_commands_are_found() -> None:
@@ -75,7 +93,19 @@ def made(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     assert main(["search", *paths, *data, f"run_dir={folder / 'shared'}"]) == 0
     few = ["baseline=random_search", "evaluator=zero_cost", "budget.evaluations=2", "dataset=fake", "oracle=none"]
     assert main(["baseline", *few, f"run_dir={folder / 'baseline'}"]) == 0
+    trained = ["retrain", f"run={folder / 'run'}", *data[:2], *SMALL["retrain"], "recipe.epochs=2"]
+    for name in ("model", "models/0", "models/1"):
+        assert main([*trained, f"run_dir={folder / name}"]) == 0
+    assert main(["export", f"run={folder / 'model'}"]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("costs") / "costs.csv"
+    lines = [f"{cell},{1 + 2 * str(cell).count('nor_conv_3x3')}" for cell in CellSpace()]
+    file.write_text("\n".join(["cell,phone_ms", *lines]))
+    return file
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -85,6 +115,7 @@ def test_it_runs(
     table: Path,
     photos: Path,
     made: Path,
+    costs: Path,
     tmp_path: Path,
 ) -> None:
     words = shlex.split(command)[1:]
@@ -93,13 +124,16 @@ def test_it_runs(
         if name != "query":
             compose_config(name, [quoted(word) for word in words[1:]])
         return
-    for run in ("run", "shared", "baseline"):
+    for run in ("run", "shared", "baseline", "model", "models"):
         shutil.copytree(made / run, tmp_path / run)
     if own := re.search(r"run_dir=(\w+)", command):
         shutil.rmtree(tmp_path / own[1], ignore_errors=True)
     cell = str(CellSpace().genotype(4441))
     run = "baseline" if name == "baseline" else "run"
+    if name == "export":
+        shutil.rmtree(tmp_path / "model/exports")
     real = {"RUN_DIR...": run, "RUN_DIR": run, "TABLE.csv": str(table), "PHOTOS": str(photos), "CELL...": cell}
+    real |= {"MODEL_DIR": "model", "MODELS": "models", "COSTS.csv": str(costs)}
     for placeholder, value in real.items():
         words = [word.replace(placeholder, value) for word in words]
     words = [word.replace("=N", "=4441").replace("=K", "=1") for word in words]
@@ -112,6 +146,8 @@ def test_it_runs(
             words += ["budget.steps=4"]
         if name == "compare" and any(word.startswith("experiment") for word in words):
             words += [] if "seeds" in given else ["seeds=0-1"]
+    if name == "retrain" and ("recipe=fast" in words or "init" in given):
+        words += ["recipe.warm_up=0"]
     done = darts(*words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tables import write_table
 
 from darts import api
 from darts.api.run import value_text
 from darts.command.config import parse_overrides
 from darts.run.errors import UserError
-from tests.tables import write_table
 
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|"
 TINY = {"network.channels": 2, "network.cells": 1}

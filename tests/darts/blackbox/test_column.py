@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tables import write_table
 
 from darts.blackbox.objectives.column import Column
 from darts.blackbox.objectives.price_table import Priced
 from darts.cli import main
 from darts.search.regularizers.expected_cost import ExpectedCost
 from supernet.spaces.cells import CellSpace
-from tests.tables import write_table
 
 SPACE, CPU = CellSpace(), torch.device("cpu")
 
