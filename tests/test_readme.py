@@ -24,7 +24,12 @@ TEXTS = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "do
 README = "\n".join(TEXTS)
 FOUND = [*re.findall(r"`(darts [^`]+)`", README), *re.findall(r"^(darts .+)$", README, re.MULTILINE)]
 COMMANDS = sorted({one for one in FOUND if len(one.split()) > 2 or one == "darts search"})
-ELSEWHERE = ("dataset.download=true", "import=")  # need a network, or official files, which other tests make up
+ELSEWHERE = (
+    "dataset.download=true",
+    "import=",
+    "TUNE_DIR",
+    "postgresql",
+)  # need a network, or official files, which other tests make up
 TINY = ["network.channels=2", "network.cells=1", "phases.finalists.rungs=[2]", "phases.finalists.cells=1"]
 SMALL = {  # a command to what makes it small
     "search": [*TINY, "data.batch_size=4", "monitor=[]"],
@@ -32,6 +37,14 @@ SMALL = {  # a command to what makes it small
     "baseline": ["budget.evaluations=6"],
     "compare": [],
     "rank": ["cells=4"],
+    "tune": [
+        *TINY[:2],
+        "recipe.epochs=2",
+        "recipe.warm_up=0",
+        "data.batch_size=4",
+        "trials=1",
+        "parameters.network=null",
+    ],
     "profile": ["repeats=2", "batches=1"],
     "latency": ["cells=60", "left_out=20"],
 }
@@ -40,6 +53,8 @@ SMALLER = {  # what stands there to what it becomes
     r"budget\.epochs=\d+": "budget.epochs=3",
     r"seeds=0-\d+": "seeds=0-1",
     r"budget\.evaluations=\d+": "",
+    r"trials=\d+": "trials=1",
+    r"^recipe\.epochs=\d+": "recipe.epochs=2",
 }
 
 

@@ -93,6 +93,7 @@ def whole(call: Call) -> tuple[dict[str, Any], Model | None]:
     Raises:
         UserError: several that contradict each other, or folders that hold none.
     """
+    from darts.compare.found import cell_of
     from darts.models.opening import open_model
     from darts.run.settings import anchored
 
@@ -111,27 +112,6 @@ def whole(call: Call) -> tuple[dict[str, Any], Model | None]:
         sizes = {key: start.about.size[key] for key in ("channels", "cells") if f"network.{key}" not in call.given}
         settings["network"] = settings["network"] | sizes
     return settings, start
-
-
-def cell_of(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The cell that a run found, of several seeds of a baseline the best by what they saw; and its space.
-
-    Raises:
-        UserError: no finished run of a search or baseline.
-    """
-    from darts.blackbox.result import CONFIG_KEYS as BASELINE_KEYS
-    from darts.blackbox.result import BaselineResult
-    from darts.compare.load import read_result
-    from darts.run.folder import read_config
-    from darts.search.result import CONFIG_KEYS
-
-    kind, result = read_result(folder)
-    stored = read_config(folder, kind, BASELINE_KEYS if kind == "baseline" else CONFIG_KEYS, "run")
-    if not isinstance(result, BaselineResult):
-        return result.cell, stored["space"]
-    if not (finals := result.finals()):
-        raise UserError(f"run: {folder} found nothing, all of its evaluations failed; give another run, or cell=...")
-    return max(finals, key=lambda point: point.signal).cell, stored["space"]
 
 
 def resume(call: Call, folder: Path) -> Retraining | None:

@@ -70,6 +70,7 @@ def figures_of(result: RetrainResult) -> dict[str, Any]:
 def _training(result: RetrainResult) -> Any:
     """Loss, rate, and what was watched, over the epochs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     watched, metric = result.best_epoch is not None, result.judged_by
     epochs = [record["epoch"] for record in result.history]
@@ -84,7 +85,7 @@ def _training(result: RetrainResult) -> Any:
         panels[1].set(xlabel="epoch", ylabel=f"held out {metric.name}{unit}")
         panels[1].axvline(result.best_epoch, color=GREY, linewidth=0.8, linestyle=":")
     for panel in panels:
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.25)
     figure.suptitle(f"{result.trained_on}: test {metric.name} {metric.text(result.test)}", fontsize=9)
     return figure
