@@ -71,8 +71,11 @@ def _of_onnx(path: Path) -> Predictor:
 
     def probabilities(images_BCHW: Tensor) -> Tensor:
         try:
-            return answer(normalize(images_BCHW)).softmax(dim=1)
-        except Exception as error:  # of the runtime, or of an output of another shape
+            logits_BK = answer(normalize(images_BCHW))
+            if logits_BK.shape != (len(images_BCHW), len(about.classes)):
+                raise ValueError(f"its output has the shape {tuple(logits_BK.shape)}")
+            return logits_BK.softmax(dim=1)
+        except Exception as error:  # of the runtime too, which has a type for every reason
             raise UserError(
                 f"model: {path} does not answer as it says ({reason(error)}); give an intact file"
             ) from None
