@@ -192,7 +192,8 @@ def test_weights_of_another_network_are_refused(model: Path, photos: Path, tmp_p
     [
         (["{photos}/test"], "give model=FILE"), (["model={model}"], "give images"),
         (["model={model}", "nowhere"], "nowhere: there is no such file"),
-        (["model={model}", "top=0", "x"], "top: got 0"), (["model={model}", "batch_size=x", "x"], "batch_size: got 'x'"),
+        (["model={model}", "top=0", "x"], "top: got 0"),
+        (["model={model}", "batch_size=x", "x"], "batch_size: got"),
         (["model=nowhere", "{photos}/test"], "there is no"),
     ],
 )  # fmt: skip
