@@ -89,8 +89,8 @@ def test_baselines_are_compared(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_the_commands() -> None:
-    with pytest.raises(UserError, match=r"'network\.chanels'; did you mean network\.channels"):
-        api.search("fake", options={"network.chanels": 3})
+    with pytest.raises(UserError, match=r"'network\.channelz'; did you mean network\.channels"):
+        api.search("fake", options={"network.channelz": 3})
     with pytest.raises(UserError, match="allowed are"):
         api.search("nothing of that name")
 
