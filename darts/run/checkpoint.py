@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
     except Exception as error:  # torch raises a different type for every way a file can be broken
         raise UserError(
             f"{option}: {path} cannot be read: truncated, or no checkpoint of this program ({type(error).__name__}); "
-            "put back an intact copy or start anew with darts search"
+            "put back an intact copy, or start anew"
         ) from None
     if version != SCHEMA_VERSION:
         raise UserError(
