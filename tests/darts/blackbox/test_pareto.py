@@ -133,7 +133,7 @@ def test_a_cheap_cell_that_failed_wins_no_tournament() -> None:
 
 def test_latency_is_the_median_in_milliseconds_after_two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks, seen = iter([0, 9, 0, 9, 0, 1, 0, 2, 0, 6]), []
-    monkeypatch.setattr("darts.blackbox.objectives.latency.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr("darts.run.timing.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monkeypatch.setattr(DiscreteNetwork, "forward", lambda self, images: seen.append((self.training, len(images))))
     assert opened(Latency(2, 1, 4, 8, images=3, repeats=3))(SPACE.genotype(0)) == 2000
     assert seen == [(False, 3)] * 5
@@ -234,7 +234,7 @@ def test_the_command_writes_the_front(
         assert max(float(row["value"]) for row in mine) == run["trajectory"][-1]["signal"]
     assert (tmp_path / "run/figures/front.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["baseline", "objective=money", f"oracle.path={table_path}"]) == 2
-    assert "objective: got 'money'; allowed are flops, latency, params" in capsys.readouterr().err
+    assert "objective: got 'money'; allowed are column, flops, latency, params" in capsys.readouterr().err
 
 
 def test_fronts_of_one_objective_are_compared(
