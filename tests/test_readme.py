@@ -148,6 +148,7 @@ def test_it_runs(
     if name == "export":
         shutil.rmtree(tmp_path / "model/exports")
     real = {"RUN_DIR...": run, "RUN_DIR": run, "TABLE.csv": str(table), "PHOTOS": str(photos), "CELL...": cell}
+    real |= {"=CELL": f"={cell}"}
     real |= {"MODEL_DIR": "model", "MODELS": "models", "COSTS.csv": str(costs)}
     for placeholder, value in real.items():
         words = [word.replace(placeholder, value) for word in words]
