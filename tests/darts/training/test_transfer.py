@@ -109,6 +109,13 @@ def test_every_cell_takes_the_weights_of_the_same_place_of_the_same_stage(
     assert len(same(trained, given, given.keys())) == len(given)
 
 
+def test_a_cell_beyond_the_others_depth_has_no_counterpart() -> None:
+    network = filled(2)
+    found = [network.counterpart(f"layers.{layer}.x.weight", 1) for layer in range(8)]
+    places = [0, None, 1, 2, None, 3, 4, None]
+    assert found == [None if place is None else f"layers.{place}.x.weight" for place in places]
+
+
 def test_a_classifier_of_as_many_classes_is_taken_too_but_is_no_backbone() -> None:
     trained, network = filled(classes=4, seed=1), filled(classes=4, seed=2)
     names = take_over(network, trained)
