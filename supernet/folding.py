@@ -19,9 +19,12 @@ def folded(network: nn.Module) -> nn.Module:
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for place in range(len(sequence) - 1):
             convolution, norm = sequence[place], sequence[place + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
+            if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            plain = type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d  # subclasses may compute otherwise
+            if plain and convolution.padding_mode == "zeros" and norm.track_running_stats:
                 sequence[place], sequence[place + 1] = _joined(convolution, norm), nn.Identity()
-    return network
+    return network.eval()
 
 
 @torch.no_grad()

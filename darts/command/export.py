@@ -24,7 +24,7 @@ class ExportCommand(Command):
         from darts.models.exporting import export
         from darts.models.formats.base import formats
         from darts.models.opening import open_model
-        from darts.models.quantizing import quantize
+        from darts.models.quantizing import check_quantizable, quantize
         from darts.report.export_report import export_lines, quantized_lines
         from darts.report.text import print_lines
 
@@ -46,7 +46,9 @@ class ExportCommand(Command):
         if output is None and not folder.is_dir():
             raise UserError(f"output: {folder} is a file, not the folder of a run; give output=FILE")
         path = folder / "exports" / f"model{form.suffix}" if output is None else Path(output)
-        written = export(model, form, path, settings["overwrite"])
+        if settings["quantize"]:
+            check_quantizable(folder, path, settings["overwrite"])
+        written = export(model, form, path, settings["overwrite"], plugins)
         print_lines(export_lines(model.about, form.name, written))
         if settings["quantize"]:
             print_lines(quantized_lines(quantize(model, folder, written.path, settings["overwrite"], plugins)))

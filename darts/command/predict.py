@@ -65,8 +65,12 @@ class PredictCommand(Command):
                 file=sys.stderr,
             )
         if passed:
-            print(f"{passed:,} other files passed by", file=sys.stderr)
+            print(f"{_files(passed, 'other ')} passed by", file=sys.stderr)
         if bad:
             more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-            print(f"{len(bad):,} files cannot be read: {'; '.join(bad[:SHOWN])}{more}", file=sys.stderr)
+            print(f"{_files(len(bad))} cannot be read: {'; '.join(bad[:SHOWN])}{more}", file=sys.stderr)
         return 0 if len(bad) < len(files) else 2
+
+
+def _files(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}file{'' if count == 1 else 's'}"

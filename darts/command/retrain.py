@@ -105,7 +105,7 @@ def whole(call: Call) -> tuple[dict[str, Any], Model | None]:
     start = None
     if settings["init"] is not None:
         start = open_model(Path(settings["init"]), "init", plugins=settings["plugins"])
-        own = settings["cell"] or start.about.cell
+        own = str(settings["cell"] or start.about.cell).strip()
         if own != start.about.cell:
             raise UserError(f"init: its weights are of the cell {start.about.cell}; leave out cell and run, or init")
         settings["cell"], settings["space"] = own, dict(start.about.space)

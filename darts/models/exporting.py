@@ -6,6 +6,7 @@ Shape suffixes: B batch, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Exported:
     seconds: float
 
 
-def export(model: Model, form: Format, path: Path, overwrite: bool = False) -> Exported:
+def export(model: Model, form: Format, path: Path, overwrite: bool = False, plugins: Sequence[str] = ()) -> Exported:
     """Write a model, run what was written, and keep it if it answers as the model does.
 
     Args:
@@ -46,22 +47,28 @@ def export(model: Model, form: Format, path: Path, overwrite: bool = False) -> E
         form: of the file.
         path: the file; its folder is made.
         overwrite: replace what is there.
+        plugins: packages with parts of the user's own.
 
     Raises:
-        UserError: a file is there already, a package is missing, or the answers differ.
+        UserError: it cannot be written there, a file is there already, a package is missing, or the answers differ.
     """
     if path.exists() and not overwrite:
         raise UserError(f"output: {path} is there already; give overwrite=true, or output=FILE")
     form.check()
     begun = time.perf_counter()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output: cannot write to {path} ({error.strerror}); give output=FILE") from None
     network = folded(model.network) if form.folds else model.network
     with replacing(path) as temporary:
         file = temporary.with_name(f"{temporary.stem}{form.suffix}")  # some libraries read endings
         temporary.rename(file)
         try:
             form.write(network, model.about, file)
-            difference = largest_difference(model, form.run(file))
+            difference = largest_difference(model, form.run(file, plugins))
             if not difference <= LIMIT:
                 raise UserError(
                     f"format: the {form.name} file answers up to {difference:.2g} off the model, more than {LIMIT:g}; "

@@ -34,9 +34,11 @@ def open_model(path: Path, option: str, weights: str = "last", plugins: Sequence
     Raises:
         UserError: there is none, or it cannot be read.
     """
+    if weights not in WEIGHTS:
+        raise UserError(f"weights: got {weights!r}; allowed are {', '.join(WEIGHTS)}")
     if path.is_file():
         if path.suffix == ".safetensors":
-            return read_safetensors(path, option)
+            return read_safetensors(path, option, plugins)
         if path.suffix != ".pt":
             raise UserError(
                 f"{option}: got {path}; give the folder of a run, or a .safetensors file; darts predict takes .onnx too"
@@ -47,8 +49,6 @@ def open_model(path: Path, option: str, weights: str = "last", plugins: Sequence
     stored = read_config(path, "retrain or darts search", ("space", "network", "data"), option)
     if "recipe" not in stored:
         return inherited_model(path, stored, plugins)
-    if weights not in WEIGHTS:
-        raise UserError(f"weights: got {weights!r}; allowed are {', '.join(WEIGHTS)}")
     file = model_path(path).with_name(WEIGHTS[weights])
     if not file.is_file():
         mend = (
@@ -70,6 +70,10 @@ def inherited_model(folder: Path, stored: dict[str, Any], plugins: Sequence[str]
     search = build_search(stored | {"plugins": list(plugins), "device": "cpu", "monitor": {}}, folder)
     search.resume()
     state = search.state
+    if not hasattr(state.network, "inherit"):
+        raise UserError(
+            f"run: the supernet of {folder} gives no networks of single cells; darts retrain run={folder} does"
+        )
     genotype = state.space.parse(result.cell)
     options = stored["network"]
     size = state.task.network_size(options["channels"], options["cells"])

@@ -18,9 +18,10 @@ from torch import Tensor
 from darts.models.formats.onnx import session_of
 from darts.models.opening import open_model
 from darts.run.errors import UserError, reason
+from darts.run.quiet import quiet
 from darts.tasks.datasets.base import resized
 from darts.tasks.datasets.decoding import BadImage, decode
-from darts.tasks.datasets.reading import mapping
+from darts.tasks.datasets.reading import LINK, mapping
 from darts.training.model import About
 
 MODES = {1: "L", 3: "RGB"}  # of images, by channels
@@ -67,6 +68,7 @@ def _of_onnx(path: Path) -> Predictor:
     if content is None:
         raise UserError(f"model: {path} was not written by darts export: it says nothing of classes and image size")
     about = About.read(content, path, "model")
+    about.check_classifier("darts predict")
     normalize = about.normalizer(torch.device("cpu"))
 
     def probabilities(images_BCHW: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ def files_of(paths: Sequence[Path], classes: Sequence[str]) -> tuple[list[Asked]
             inside = file.relative_to(path).parts
             if file.is_dir() or any(part.startswith(".") for part in inside):
                 continue
-            if file.suffix.lower() not in known:
+            if file.suffix and file.suffix.lower() not in known:
                 passed += 1
                 continue
             found.append(Asked(file, inside[0] if len(inside) > 1 and inside[0] in classes else None))
@@ -136,6 +138,8 @@ def predict(predictor: Predictor, files: Sequence[Asked], batch_size: int = 64) 
     size, classes, mode = about.network_size, about.classes, MODES[about.network_size.in_channels]
 
     def read(asked: Asked) -> Tensor | str:
+        if asked.path.is_symlink() and not asked.path.exists():
+            return LINK
         try:
             return decode(asked.path, about.inputs["decoded_size"], mode)[0]
         except BadImage as problem:
@@ -143,11 +147,15 @@ def predict(predictor: Predictor, files: Sequence[Asked], batch_size: int = 64) 
 
     with mapping([asked.path for asked in files]) as mapped:
         for batch in _batches(files, batch_size):
-            decoded = list(mapped(read, batch))
+            with quiet("PIL"):  # about odd metadata
+                decoded = list(mapped(read, batch))
             pictures = [picture for picture in decoded if isinstance(picture, Tensor)]
             answers = iter(())
             if pictures:
-                answers = iter(predictor.probabilities(resized(torch.stack(pictures), size.image_size)))
+                found_BK = predictor.probabilities(resized(torch.stack(pictures), size.image_size))
+                if not torch.isfinite(found_BK).all():
+                    raise UserError("model: its answers are no numbers; it holds broken weights, train it anew")
+                answers = iter(found_BK)
             for asked, picture in zip(batch, decoded, strict=True):
                 if isinstance(picture, str):
                     yield Prediction(asked, problem=picture)

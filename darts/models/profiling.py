@@ -5,8 +5,6 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import logging
-import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from darts.run.quiet import quiet
 from darts.run.timing import timed
 from supernet.size import NetworkSize
 
@@ -102,10 +101,8 @@ class _Living(TorchDispatchMode):
 def counted(network: nn.Module, size: NetworkSize) -> dict[str, Any]:
     """fvcore's counts of one image: `flops` by operator (convolutions and linear layers are the benchmark's),
     `activations`, the values that convolutions and linear layers put out, and both as a table by module."""
-    logging.getLogger("fvcore").setLevel(logging.ERROR)
     images_BCHW = images_of(size, 1, next(network.parameters()).device)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's about scripts and traces, which fvcore makes
+    with quiet("fvcore"):  # torch warns of scripts and traces, which fvcore makes
         from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis, flop_count_table
 
         flops, activations = FlopCountAnalysis(network, images_BCHW), ActivationCountAnalysis(network, images_BCHW)

@@ -5,7 +5,6 @@ Shape suffixes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import statistics
 import tempfile
@@ -22,8 +21,9 @@ from darts.run.errors import UserError
 from darts.run.files import replacing
 from darts.run.folder import read_config
 from darts.run.parts import build_one
+from darts.run.quiet import quiet
 from darts.run.timing import timed
-from darts.tasks.base import Task
+from darts.tasks.base import Metric, Task
 from darts.training.build import tasks_of
 from darts.training.model import Model
 
@@ -38,7 +38,8 @@ class Quantized:
     Attributes:
         path, bytes: of it; `bytes_before` of the one in floats.
         judged_on: the images of both metrics, in words.
-        metric, metric_before: of the int8 file and of the one in floats; `name` and `unit` of the metric.
+        metric: of the task.
+        value, value_before: of it, by the int8 file and by the one in floats.
         ms, ms_before: median time of a batch of 64.
     """
 
@@ -46,10 +47,9 @@ class Quantized:
     bytes: int
     bytes_before: int
     judged_on: str
-    name: str
-    unit: str
-    metric: float
-    metric_before: float
+    metric: Metric
+    value: float
+    value_before: float
     ms: float
     ms_before: float
 
@@ -72,10 +72,7 @@ def quantize(model: Model, folder: Path, file: Path, overwrite: bool = False, pl
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    path = file.with_suffix(f".int8{file.suffix}")
-    if path.exists() and not overwrite:
-        raise UserError(f"quantize: {path} is there already; give overwrite=true, or output=FILE")
-    stored = read_config(folder, "retrain", ("dataset", "data", "recipe"), "quantize")
+    path, stored = check_quantizable(folder, file, overwrite)
     dataset = build_one(stored, "dataset", plugins)
     tasks = tasks_of(stored | {"plugins": list(plugins)}, dataset, stored["seed"], torch.device("cpu"))
 
@@ -89,8 +86,7 @@ def quantize(model: Model, folder: Path, file: Path, overwrite: bool = False, pl
             self.left -= 1
             return None if self.left < 0 else {INPUT: tasks.task.train.next()[0].contiguous().numpy()}
 
-    logging.getLogger().setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as work, replacing(path) as temporary:
+    with quiet(), tempfile.TemporaryDirectory() as work, replacing(path) as temporary:
         prepared, written = Path(work) / "prepared.onnx", Path(work) / "int8.onnx"
         quant_pre_process(str(file), str(prepared), skip_symbolic_shape=True)
         quantize_static(
@@ -102,9 +98,21 @@ def quantize(model: Model, folder: Path, file: Path, overwrite: bool = False, pl
     before, after = session_of(file)[0], session_of(path)[0]
     metric = tasks.final.metric
     return Quantized(
-        path, path.stat().st_size, file.stat().st_size, tasks.judged_on, metric.name, metric.unit,
+        path, path.stat().st_size, file.stat().st_size, tasks.judged_on, metric,
         tasks.final.judge(after), tasks.final.judge(before), _ms(after, tasks.final), _ms(before, tasks.final),
     )  # fmt: skip
+
+
+def check_quantizable(folder: Path, file: Path, overwrite: bool) -> tuple[Path, dict[str, Any]]:
+    """The place of the int8 file of an ONNX file, and the config that says where images are.
+
+    Raises:
+        UserError: a file is there already, or the folder is of no retraining.
+    """
+    path = file.with_suffix(f".int8{file.suffix}")
+    if path.exists() and not overwrite:
+        raise UserError(f"quantize: {path} is there already; give overwrite=true, or output=FILE")
+    return path, read_config(folder, "retrain", ("dataset", "data", "recipe"), "quantize")
 
 
 def _with_note(written: Path, source: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from darts.models.exporting import Exported
 from darts.models.quantizing import Quantized
 from darts.report.text import Lines
+from darts.tasks.base import Metric
 from darts.training.model import About
 
 
@@ -21,7 +22,9 @@ def export_lines(about: About, form: str, written: Exported) -> Lines:
     ]
     if about.judged is not None:
         judged = about.judged
-        lines.append((str(judged["name"]), f"{judged['value']:.2f}{judged['unit']}  ({judged['on']})"))
+        lines.append(
+            (str(judged["name"]), f"{Metric(judged['name'], judged['unit']).text(judged['value'])}  ({judged['on']})")
+        )
     if about.origin.startswith("inherited"):
         lines.append(("", "shared weights are a beginning; for a network to use: darts retrain run=RUN_DIR"))
     lines.append(
@@ -34,12 +37,13 @@ def export_lines(about: About, form: str, written: Exported) -> Lines:
 
 def quantized_lines(made: Quantized) -> Lines:
     """Name and value of everything worth reading."""
-    drop = made.metric_before - made.metric
+    metric = made.metric
+    drop = metric.worth(made.value_before) - metric.worth(made.value)
     return [
         ("int8", f"{made.path}  ({made.bytes / 1e6:.2f} MB, {made.bytes_before / made.bytes:.1f} times smaller)"),
         (
-            f"  {made.name}",
-            f"{made.metric:.2f}{made.unit}, {made.metric_before:.2f}{made.unit} in floats: "
+            f"  {metric.name}",
+            f"{metric.text(made.value)}, {metric.text(made.value_before)} in floats: "
             f"{abs(drop):.2f} {'lost' if drop >= 0 else 'gained'}  ({made.judged_on})",
         ),
         (

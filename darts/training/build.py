@@ -164,6 +164,11 @@ def build_retraining(settings: Mapping[str, Any], run_dir: Path, start: Model | 
     backbone, origin = frozenset[str](), SCRATCH
     if start is not None:
         backbone = take_over(made, start.network)
+        if not backbone & {name for name, _ in made.named_parameters()}:
+            raise UserError(
+                f"init: nothing of its network ({start.about.network_size}) fits into this one ({size}); leave out "
+                "network.channels, or give that of the other one"
+            )
         origin = f"began with {len(backbone)} of {len(made.state_dict())} tensors {start.about.origin}"
     made.to(built["device"]).to(memory_format=torch.channels_last)
     identity = fixed(settings) | {f"data {name}": value for name, value in tasks.final.identity.items()}

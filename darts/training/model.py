@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,20 +59,43 @@ class About:
             UserError: they are something else.
         """
         try:
-            found = cls(**content)  # type: ignore[arg-type]
-            NetworkSize(**found.size)
-            if not isinstance(found.cell, str) or not isinstance(found.space, Mapping):
-                raise TypeError("cell, space")
-            if found.inputs:
-                number = len(found.inputs["classes"])
-                channels = [len(found.inputs[name]) for name in ("mean", "deviation")]
-                if number != found.size["num_classes"] or channels != [found.size["in_channels"]] * 2:
-                    raise TypeError("classes, mean, deviation")
-        except (TypeError, KeyError, AttributeError) as error:
+            if not isinstance(content, Mapping):
+                raise TypeError("it says nothing of itself")
+            found = cls(**content)
+            found.check()
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{option}: {path} is no model of this program ({reason(error)}); give one of its"
             ) from None
         return found
+
+    def check(self) -> None:
+        """Refuse values of other kinds than they should be.
+
+        Raises:
+            TypeError, ValueError, KeyError, AttributeError: they are.
+        """
+        if (
+            not isinstance(self.cell, str)
+            or not isinstance(self.space, Mapping)
+            or not isinstance(self.inputs, Mapping)
+        ):
+            raise TypeError("cell, space, inputs")
+        NetworkSize(**self.size)
+        for name, number in self.size.items():
+            if type(number) is not int or number < 1:
+                raise ValueError(f"size, {name}: {number!r}")
+        if not self.inputs:
+            return
+        classes, side = self.inputs["classes"], self.inputs["decoded_size"]
+        if len(classes) != self.size["num_classes"] or not all(isinstance(name, str) for name in classes):
+            raise ValueError("classes")
+        if type(side) is not int or side < 1:
+            raise ValueError(f"decoded_size: {side!r}")
+        for name, least in (("mean", -math.inf), ("deviation", 0.0)):
+            values = [float(value) for value in self.inputs[name]]
+            if len(values) != self.size["in_channels"] or not all(least < value < math.inf for value in values):
+                raise ValueError(name)
 
     def stored(self) -> dict[str, Any]:
         """As `read` takes it."""

@@ -24,6 +24,11 @@ def take_over(network: nn.Module, trained: nn.Module) -> frozenset[str]:
         source: str | None = name
         if isinstance(network, Skeleton) and isinstance(trained, Skeleton):
             source = network.counterpart(name, trained.cells)
+        part = name.rpartition(".")[2]
+        if source is not None and part == "num_batches_tracked":  # fits if the statistics do that it counts for
+            ours, other = (text.replace(part, "running_mean") for text in (name, source))
+            if other not in theirs or theirs[other].shape != network.state_dict()[ours].shape:
+                continue
         if source in theirs and theirs[source].shape == own.shape:
             own.copy_(theirs[source])
             if not name.startswith(HEAD):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,8 +47,8 @@ class Format(ABC):
         """Write a network in evaluation mode, on the CPU, for batches of any size."""
 
     @abstractmethod
-    def run(self, path: Path) -> Answer:
-        """The network in a file."""
+    def run(self, path: Path, plugins: Sequence[str] = ()) -> Answer:
+        """The network in a file; `plugins` are packages with parts of the user's own."""
 
 
 def formats() -> dict[str, Format]:

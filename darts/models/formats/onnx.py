@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from darts.models.formats.base import NOTE, Answer, Format, needed
+from darts.run.quiet import quiet
 from darts.training.model import About
 
 INPUT, OUTPUT = "images", "logits"
@@ -26,9 +26,7 @@ class Onnx(Format):
 
         size = about.network_size
         images_BCHW = torch.zeros(2, size.in_channels, size.image_size, size.image_size)
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's about its own future
+        with quiet("torch.onnx"):  # the exporter is about its own future
             program = torch.onnx.export(
                 network, (images_BCHW,), dynamo=True, verbose=False, external_data=False,
                 input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -38,7 +36,7 @@ class Onnx(Format):
         onnx.helper.set_model_props(proto, {NOTE: json.dumps(about.stored())})
         onnx.save(proto, str(path))
 
-    def run(self, path: Path) -> Answer:
+    def run(self, path: Path, plugins: Sequence[str] = ()) -> Answer:
         return session_of(path)[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,8 +26,8 @@ class Safetensors(Format):
         weights = {name: value.contiguous() for name, value in network.state_dict().items()}
         save_file(weights, str(path), metadata={NOTE: json.dumps(about.stored())})
 
-    def run(self, path: Path) -> Answer:
-        network = read_safetensors(path, "output").network
+    def run(self, path: Path, plugins: Sequence[str] = ()) -> Answer:
+        network = read_safetensors(path, "output", plugins).network
 
         def answer(inputs_BCHW: Tensor) -> Tensor:
             with torch.no_grad():
@@ -36,7 +37,7 @@ class Safetensors(Format):
         return answer
 
 
-def read_safetensors(path: Path, option: str) -> Model:
+def read_safetensors(path: Path, option: str, plugins: Sequence[str] = ()) -> Model:
     """The model in a file.
 
     Raises:
@@ -50,4 +51,4 @@ def read_safetensors(path: Path, option: str) -> Model:
         about = None if note is None else json.loads(note)
     except Exception as error:  # its own type, OSError, or json's
         raise UserError(f"{option}: {path} cannot be read ({reason(error)}); give an intact file") from None
-    return assembled(about, weights, path, option)
+    return assembled(about, weights, path, option, plugins)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from darts.models.formats.base import NOTE, Answer, Format
+from darts.run.quiet import quiet
 from darts.training.model import About
 
 
@@ -24,11 +24,9 @@ class TorchExport(Format):
         images_BCHW = torch.zeros(2, size.in_channels, size.image_size, size.image_size)
         batch = torch.export.Dim("batch")
         program = torch.export.export(network, (images_BCHW,), dynamic_shapes=({0: batch},))
-        with warnings.catch_warnings(), path.open("wb") as stream:
-            warnings.simplefilter("ignore")  # the exporter's about its own file names
+        with quiet("torch.export"), path.open("wb") as stream:  # the exporter is about names of files
             torch.export.save(program, stream, extra_files={f"{NOTE}.json": json.dumps(about.stored())})
 
-    def run(self, path: Path) -> Answer:
-        logging.getLogger("torch.export").setLevel(logging.ERROR)
-        with path.open("rb") as stream:
+    def run(self, path: Path, plugins: Sequence[str] = ()) -> Answer:
+        with quiet("torch.export"), path.open("rb") as stream:
             return torch.export.load(stream).module()

@@ -34,7 +34,9 @@ def decode(path: Path, size: int, mode: str = "RGB") -> tuple[Tensor, str, tuple
             image = ImageOps.fit(_rgb(ImageOps.exif_transpose(opened)), (size, size))
     except UnidentifiedImageError:
         raise BadImage("no image of a known format") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow has a type for every way a file can be broken
         raise BadImage(reason(error)) from None
     return pil_to_tensor(image.convert(mode)), f"the first of {frames} frames" if frames > 1 else "", before
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from darts.run.files import replacing
+from darts.run.quiet import quiet
 from darts.run.watching import watched
 from darts.tasks.datasets.decoding import BadImage, decode
 from supernet.user_cache import user_cache
@@ -58,8 +58,7 @@ def read_images(files: Sequence[Path], size: int) -> Decoded:
         key = hashlib.sha256("\n".join([VERSION, str(size), *digests]).encode()).hexdigest()[:32]
         if (found := _kept(key)) is not None:
             return found
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's about odd metadata
+        with quiet("PIL"):  # about odd metadata
             each = watched(mapped(lambda file: _decoded(file, size), files), len(files), "reading images")
             pictures, read = [], Decoded(torch.empty(0), [], torch.empty(0))
             sizes = []

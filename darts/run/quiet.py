@@ -1,0 +1,22 @@
+"""Libraries that talk while they work."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet(logger: str | None = None) -> Iterator[None]:
+    """Inside, no warnings, and of a logger (the root if None) errors alone; as before afterwards."""
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        found.setLevel(level)
