@@ -205,12 +205,8 @@ def export(
         UserError: an unknown format, a missing package, or a file that is there.
     """
     from darts.models.exporting import export as written
-    from darts.models.formats.base import formats
-    from darts.run.errors import UserError
+    from darts.models.formats.base import format_of
 
-    known = formats()
-    if format not in known:
-        raise UserError(f"format: got {format!r}; allowed are {', '.join(known)}")
-    form, folder = known[format], Path(place(run))
+    form, folder = format_of(format), Path(place(run))
     path = folder / "exports" / f"model{form.suffix}" if output is None else Path(output)
     return written(load_model(folder), form, path, overwrite)

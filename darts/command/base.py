@@ -17,14 +17,8 @@ from darts.run.errors import UserError
 
 INTERRUPTED = 130  # exit status
 CANNOT_IMPORT = "plugins: cannot import {!r} ({}); install the package, or put its folder on PYTHONPATH"
-PLUMBING = (
-    "base",
-    "config",
-    "help",
-    "quoting",
-    "sweep",
-    "words",
-)  # modules beside commands, not to be imported in search of some
+# Modules beside commands, not to be imported in search of some.
+PLUMBING = ("base", "config", "help", "quoting", "sweep", "words")
 
 
 @dataclass

@@ -22,7 +22,7 @@ class ExportCommand(Command):
 
     def run(self, call: Call) -> int:
         from darts.models.exporting import export
-        from darts.models.formats.base import formats
+        from darts.models.formats.base import format_of
         from darts.models.opening import open_model
         from darts.models.quantizing import check_quantizable, quantize
         from darts.report.export_report import export_lines, quantized_lines
@@ -33,10 +33,7 @@ class ExportCommand(Command):
             raise UserError(
                 "run: darts export needs a trained network; give run=RUN_DIR of darts retrain or darts search"
             )
-        known = formats()
-        if settings["format"] not in known:
-            raise UserError(f"format: got {settings['format']!r}; allowed are {', '.join(known)}")
-        form = known[settings["format"]]
+        form = format_of(settings["format"])
         form.check()
         if settings["quantize"] and form.name != "onnx":
             raise UserError(f"quantize: got true with format={form.name}; it is for format=onnx")
@@ -51,5 +48,5 @@ class ExportCommand(Command):
         written = export(model, form, path, settings["overwrite"], plugins)
         print_lines(export_lines(model.about, form.name, written))
         if settings["quantize"]:
-            print_lines(quantized_lines(quantize(model, folder, written.path, settings["overwrite"], plugins)))
+            print_lines(quantized_lines(quantize(folder, written.path, settings["overwrite"], plugins)))
         return 0

@@ -93,15 +93,11 @@ def whole(call: Call) -> tuple[dict[str, Any], Model | None]:
     Raises:
         UserError: several that contradict each other, or folders that hold none.
     """
-    from darts.compare.found import cell_of
+    from darts.compare.found import with_cell
     from darts.models.opening import open_model
     from darts.run.settings import anchored
 
-    settings = anchored(call.settings)
-    if settings["run"] is not None:
-        if settings["cell"] is not None:
-            raise UserError("cell, run: both were given; give one of them")
-        settings["cell"], settings["space"] = cell_of(Path(settings["run"]))
+    settings = with_cell(anchored(call.settings))
     start = None
     if settings["init"] is not None:
         start = open_model(Path(settings["init"]), "init", plugins=settings["plugins"])

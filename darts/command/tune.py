@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
+
+if TYPE_CHECKING:
+    from darts.training.tuning import Study
 
 CONFIG_KEYS = ("space", "network", "data", "recipe", "parameters", "trials")
 
@@ -35,8 +38,7 @@ Nothing is judged on test images: trials are compared by images held out of trai
         from darts.run.signals import StopRequest
         from darts.training.tuning import content_of
 
-        settings, folder = begin(call) if call.settings["resume"] is None else resume(call)
-        study, metric = study_of(settings, folder)
+        settings, folder, (study, metric) = begin(call) if call.settings["resume"] is None else resume(call)
         stop, trials = StopRequest("epoch"), settings["trials"]
 
         def told(trial: Any, words: str) -> None:
@@ -55,29 +57,29 @@ Nothing is judged on test images: trials are compared by images held out of trai
         return 0
 
 
-def begin(call: Call) -> tuple[dict[str, Any], Path]:
-    """The settings of a new study, in a folder of its own.
+Prepared = tuple[dict[str, Any], Path, "tuple[Study, dict[str, Any]]"]
+"""Settings, folder, and the study with its metric."""
+
+
+def begin(call: Call) -> Prepared:
+    """A new study, in a folder of its own.
 
     Raises:
         UserError: a mistake to mend.
     """
-    from darts.compare.found import cell_of
+    from darts.compare.found import with_cell
     from darts.run.folder import begin as made
     from darts.run.folder import chosen_run_dir
     from darts.run.settings import anchored
 
-    settings = anchored(call.settings)
-    if settings["run"] is not None:
-        if settings["cell"] is not None:
-            raise UserError("cell, run: both were given; give one of them")
-        settings["cell"], settings["space"] = cell_of(Path(settings["run"]))
+    settings = with_cell(anchored(call.settings))
     folder = call.run_dir or chosen_run_dir(settings["run_dir"], "tune")
-    made(folder, "tune", settings, lambda: study_of(settings, folder), ["checkpoints", "figures"])
-    return settings, folder
+    prepared = made(folder, "tune", settings, lambda: study_of(settings, folder), ["checkpoints", "figures"])
+    return settings, folder, prepared
 
 
-def resume(call: Call) -> tuple[dict[str, Any], Path]:
-    """The settings of a study that is there.
+def resume(call: Call) -> Prepared:
+    """A study that is there.
 
     Raises:
         UserError: an option that it cannot change, or a folder that holds none.
@@ -89,10 +91,11 @@ def resume(call: Call) -> tuple[dict[str, Any], Path]:
     folder = Path(call.settings["resume"])
     stored = read_config(folder, "tune", CONFIG_KEYS)
     check_goes_on(folder)
-    return stored | {key: call.settings[key] for key in ("plugins", *(call.given & {"trials"}))}, folder
+    settings = stored | {key: call.settings[key] for key in ("plugins", *(call.given & {"trials"}))}
+    return settings, folder, study_of(settings, folder)
 
 
-def study_of(settings: dict[str, Any], folder: Path) -> tuple[Any, dict[str, Any]]:
+def study_of(settings: dict[str, Any], folder: Path) -> tuple[Study, dict[str, Any]]:
     """The study that settings describe, and the metric that its trials are compared by.
 
     Raises:

@@ -13,6 +13,20 @@ from darts.run.folder import read_config
 from darts.search.result import CONFIG_KEYS
 
 
+def with_cell(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a command that takes `cell` or `run`, with the cell and space of the run if that was given.
+
+    Raises:
+        UserError: both were given, or a folder that holds no such run.
+    """
+    if settings["run"] is None:
+        return settings
+    if settings["cell"] is not None:
+        raise UserError("cell, run: both were given; give one of them")
+    cell, space = cell_of(Path(settings["run"]))
+    return settings | {"cell": cell, "space": space}
+
+
 def cell_of(folder: Path) -> tuple[str, dict[str, Any]]:
     """The cell that a run found, of several seeds of a baseline the best by what they saw; and its space.
 

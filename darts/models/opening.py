@@ -16,7 +16,7 @@ from darts.search.build import build_search
 from darts.search.result import SearchResult
 from darts.search.state import SearchState
 from darts.training.fit import evaluate
-from darts.training.model import About, Model, load_model, model_path, sizes_of
+from darts.training.model import About, Model, judged_by, load_model, model_path, sizes_of
 
 WEIGHTS = {"last": "model.pt", "best": "best.pt"}
 CALIBRATION = 50  # batches, at most
@@ -80,11 +80,8 @@ def inherited_model(folder: Path, stored: dict[str, Any], plugins: Sequence[str]
     inherited: nn.Module = state.network.inherit(genotype)  # type: ignore[operator]
     network = state.space.network(genotype, size)
     with_statistics(network, inherited, state)
-    metric = state.task.metric
-    judged = {
-        "name": metric.name, "unit": metric.unit, "value": evaluate(network, state.task),
-        "on": f"the architecture part of {state.task.name}",
-    }  # fmt: skip
+    images = f"the architecture part of {state.task.name}"
+    judged = judged_by(state.task.metric, evaluate(network, state.task), images)
     about = About(
         result.cell, stored["space"], sizes_of(size), "inherited from the supernet of a search", state.task.name,
         state.task.inputs(), judged,

@@ -25,7 +25,6 @@ from darts.run.quiet import quiet
 from darts.run.timing import timed
 from darts.tasks.base import Metric, Task
 from darts.training.build import tasks_of
-from darts.training.model import Model
 
 CALIBRATION = 8  # batches of training images that say which range of values a layer has
 REPEATS = 10
@@ -54,14 +53,13 @@ class Quantized:
     ms_before: float
 
 
-def quantize(model: Model, folder: Path, file: Path, overwrite: bool = False, plugins: Sequence[str] = ()) -> Quantized:
+def quantize(folder: Path, file: Path, overwrite: bool = False, plugins: Sequence[str] = ()) -> Quantized:
     """Write `file` in 8-bit integers (static, symmetric by channel for weights; Jacob et al. 2018, arXiv:1712.05877).
 
     Ranges are those of some batches of training images; both files are judged on the images that judged the model.
 
     Args:
-        model: that `file` was written from.
-        folder: of its retraining, whose config says where images are.
+        folder: of the retraining that `file` was written from, whose config says where images are.
         file: in ONNX.
         overwrite: replace an int8 file that is there.
         plugins: packages with parts of the user's own.

@@ -10,14 +10,14 @@ import torch
 WARM_UP = 2  # calls that are not timed
 
 
-def timed(call: Callable[[], object], repeats: int, device: torch.device, warm_up: int = WARM_UP) -> list[float]:
+def timed(call: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
     """Seconds of every repeat, until the device has finished it."""
     seconds = []
-    for number in range(warm_up + repeats):
+    for number in range(WARM_UP + repeats):
         begun = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if number >= warm_up:
+        if number >= WARM_UP:
             seconds.append(time.perf_counter() - begun)
     return seconds

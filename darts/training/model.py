@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from darts.run.checkpoint import load_checkpoint, save_checkpoint
 from darts.run.errors import UserError, reason
 from darts.run.parts import build_part
+from darts.tasks.base import Metric
 from darts.tasks.batches import Normalizer
 from darts.tasks.sizes import check_network
 from supernet.size import NetworkSize
@@ -206,6 +207,11 @@ def load_weights(network: nn.Module, weights: object, path: Path, option: str) -
             "give an intact file"
         )
     network.load_state_dict(dict(given))
+
+
+def judged_by(metric: Metric, value: float, images: str) -> dict[str, Any]:
+    """As `About` holds a judgement."""
+    return {"name": metric.name, "unit": metric.unit, "value": value, "on": images}
 
 
 def sizes_of(size: NetworkSize) -> dict[str, int]:

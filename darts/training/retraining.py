@@ -24,7 +24,7 @@ from darts.run.signals import Interrupted, StopRequest
 from darts.tasks.base import Task
 from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit
 from darts.training.judging import answers, calibration, confusion, mistakes
-from darts.training.model import About, model_path, save_model, sizes_of
+from darts.training.model import About, judged_by, model_path, save_model, sizes_of
 from darts.training.result import SCRATCH, RetrainResult
 from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
@@ -150,7 +150,7 @@ class Retraining(FitMonitor):
         self.history.append(record)
         self._spend("judging")
         if self.plan.watches and self.best_epoch == record["epoch"]:
-            judged = self._as_judged(record["watched"], "images held out")
+            judged = judged_by(self.plan.task.metric, record["watched"], "images held out")
             save_model(self.run_dir / "checkpoints" / "best.pt", state.judged, self.plan.about(judged))
         self._keep()
         for watcher in self.watchers:
@@ -194,12 +194,10 @@ class Retraining(FitMonitor):
             ]
             result.calibration_error, result.calibration_bins = found.error, [list(one) for one in found.bins]
             result.mistakes = self._mistakes(probabilities_NK, targets, names)
-        save_model(model_path(self.run_dir), state.judged, plan.about(self._as_judged(value, plan.judged_on)))
+        save_model(
+            model_path(self.run_dir), state.judged, plan.about(judged_by(plan.task.metric, value, plan.judged_on))
+        )
         return result
-
-    def _as_judged(self, value: float, judged_on: str) -> dict[str, Any]:
-        metric = self.plan.task.metric
-        return {"name": metric.name, "unit": metric.unit, "value": value, "on": judged_on}
 
     def _mistakes(self, probabilities_NK: Tensor, labels_N: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
         """The worst of them, whose images go into a file."""

@@ -62,6 +62,18 @@ def formats() -> dict[str, Format]:
     return found
 
 
+def format_of(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = formats()
+    if name not in known:
+        raise UserError(f"format: got {name!r}; allowed are {', '.join(known)}")
+    return known[name]
+
+
 def needed(package: str, who: str) -> Any:
     """An optional package.
 

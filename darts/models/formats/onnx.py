@@ -40,7 +40,7 @@ class Onnx(Format):
         return session_of(path)[0]
 
 
-def session_of(path: Path, threads: int | None = None) -> tuple[Answer, str | None]:
+def session_of(path: Path) -> tuple[Answer, str | None]:
     """What an ONNX file computes, and its note.
 
     Raises:
@@ -50,7 +50,7 @@ def session_of(path: Path, threads: int | None = None) -> tuple[Answer, str | No
     runtime = needed("onnxruntime", path.name)
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def answer(inputs_BCHW: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from darts.cli import main
 from darts.command.config import compose_config
 from darts.models.formats.base import Format, formats
-from darts.models.opening import open_model
 from darts.models.quantizing import quantize
 from darts.run.checkpoint import load_checkpoint, save_checkpoint
 from darts.run.errors import UserError
@@ -364,5 +363,5 @@ def test_an_int8_file_is_as_good_as_it_says(darts: Darts, copied: Path, run: Pat
     assert sizes.groups() == (str(int8), f"{int8.stat().st_size / 1e6:.2f}")
     before = int8.read_bytes()
     with pytest.raises(UserError, match=r"quantize: .*model\.int8\.onnx is there already; give overwrite=true"):
-        quantize(open_model(copied, "run"), copied, floats)
+        quantize(copied, floats)
     assert int8.read_bytes() == before
