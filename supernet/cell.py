@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from supernet.fast_leaving import leaving
 from supernet.leaving import Conv, ConvInputs, Plan
-from supernet.mixed_op import ReferenceCell, output_of
+from supernet.mixed_op import ReferenceCell, output_of, passed_by
 from supernet.norm import NormFactory
 from supernet.operations import AvgPool3x3, Zero, build_operation
 from supernet.relaxations.base import EdgeWeights
+from supernet.single import SHARED, rectifier, weighted
 from supernet.spaces.base import Cell
 from supernet.stacked import StackedConvBN, can_be_stacked, index_on, rows_of
 
@@ -58,21 +59,25 @@ class SearchCell(nn.Module):
         self.cell, self.channels, self.norm = cell, channels, norm
         self.stacked = nn.ModuleDict()  # "source:operation" -> StackedConvBN of all edges that leave the source
         self.single = nn.ModuleDict()  # "edge:operation" -> a module of that edge alone
+        self.shared = nn.ModuleDict()  # "source:operation" -> a module that all edges from the source have in common
         self.edges_from = [
             tuple(edge for edge, pair in enumerate(cell.edges) if pair[0] == source)
             for source in range(cell.num_nodes - 1)
         ]  # in order of target
         self.kinds: list[str] = []  # by operation
         for position, name in enumerate(cell.candidates):
-            template = build_operation(name, channels, 1, norm)
+            template = build_operation(name, channels, 1, norm, cell.normalised_pools)
             # by what an operation is made of, whatever its name; anything else is a module of its own on every edge
-            self.kinds.append("stacked" if can_be_stacked(template) else KINDS.get(type(template), "single"))
+            shared = "shared" if type(template) in SHARED else "single"
+            self.kinds.append("stacked" if can_be_stacked(template) else KINDS.get(type(template), shared))
             for source, edges in enumerate(self.edges_from):
-                kind = self._kind(source, position)
+                kind, stride = self._kind(source, position), self._stride(source)
                 if kind == "stacked" and edges:
                     self.stacked[f"{source}:{position}"] = StackedConvBN(template, len(edges))  # type: ignore[arg-type]
+                elif kind == "shared" and edges:
+                    self.shared[f"{source}:{position}"] = self._built(name, stride)
                 for edge in edges if kind == "single" else ():
-                    self.single[f"{edge}:{position}"] = build_operation(name, channels, self._stride(source), norm)
+                    self.single[f"{edge}:{position}"] = self._built(name, stride)
         self.carries_O = tuple(kind != "none" for kind in self.kinds)
         # with running statistics, or operations from outside, even a node of zeros sends something on
         self.tracked = any(stack.running_mean is not None for stack in self.stacked.values())
@@ -81,9 +86,15 @@ class SearchCell(nn.Module):
     def _stride(self, source: int) -> int:
         return self.cell.stride if source < self.cell.inputs else 1
 
+    def _built(self, name: str, stride: int) -> nn.Module:
+        return build_operation(name, self.channels, stride, self.norm, self.cell.normalised_pools)
+
     def _kind(self, source: int, position: int) -> str:
-        """none, identity, pool, stacked or single; what changes the image's size is a module of its own."""
-        return self.kinds[position] if self._stride(source) == 1 else "single"
+        """none, identity, pool, stacked, shared or single; with a stride none, shared or single."""
+        kind = self.kinds[position]
+        if self._stride(source) == 1 or kind in ("none", "shared"):
+            return kind
+        return "shared" if kind == "pool" else "single"
 
     def forward(
         self,
@@ -101,12 +112,12 @@ class SearchCell(nn.Module):
             weights_EO, active_EO, extra_skip_E, partial, bypass_E: see `supernet.relaxations.base.EdgeWeights`.
 
         Raises:
-            ValueError: `partial` does not divide the channels; it, or an extra skip, in a cell of stride 2.
+            ValueError: `partial` does not divide the channels; an extra skip in a cell of stride 2.
         """
         if partial < 1 or self.channels % partial:
             raise ValueError(f"partial: got {partial}; give a divisor of {self.channels}")
-        if self.cell.stride > 1 and (partial > 1 or extra_skip_E is not None):
-            raise ValueError("partial, extra_skip: they pass values by, which a cell of stride 2 cannot")
+        if self.cell.stride > 1 and extra_skip_E is not None:
+            raise ValueError("extra_skip: it passes values by, which a cell of stride 2 cannot")
         if partial == 1 and extra_skip_E is None:
             active_EO = self.live(active_EO)
         inputs = [x_BCHW] if isinstance(x_BCHW, Tensor) else list(x_BCHW)
@@ -127,8 +138,9 @@ class SearchCell(nn.Module):
             for target, term_BCHW in terms:
                 heads[target] = _plus(heads[target], term_BCHW)
             if partial > 1:
+                tail_BCHW = passed_by(value_BCHW[:, channels:], self._stride(source))
                 for edge in self.edges_from[source]:
-                    target, tail_BCHW = self.cell.edges[edge][1], value_BCHW[:, channels:]
+                    target = self.cell.edges[edge][1]
                     tails[target] = _plus(tails[target], tail_BCHW if bypass_E is None else bypass_E[edge] * tail_BCHW)
         found.append(self._node(heads[-1], tails[-1], like_BCHW, partial))
         return output_of(self.cell, found)
@@ -183,6 +195,7 @@ class SearchCell(nn.Module):
         stacks: list[tuple[StackedConvBN, tuple[int, ...]]] = []
         inputs: list[ConvInputs] = []
         terms: list[tuple[int, Tensor]] = []
+        rectified = rectifier(x_BCHW)
         for position in range(len(self.kinds)):
             chosen = tuple(t for t, edge in enumerate(edges) if active_EO[edge][position])
             if not chosen:
@@ -196,10 +209,13 @@ class SearchCell(nn.Module):
                     stack: StackedConvBN = self.stacked[f"{source}:{position}"]  # type: ignore[assignment]
                     stacks.append((stack, chosen))
                     inputs.append(stack.prepare(chosen, channels, weights_OT[position]))
+                case "shared":
+                    value_BCHW = weighted(self.shared[f"{source}:{position}"], self.channels, x_BCHW, rectified)
+                    terms += [(targets[t], weights_OT[position][t] * value_BCHW) for t in chosen]
                 case "single":
                     for t in chosen:
-                        value_BCHW = self._alone(self.single[f"{edges[t]}:{position}"], x_BCHW)
-                        terms.append((targets[t], weights_OT[position][t] * value_BCHW))
+                        operation, weight = self.single[f"{edges[t]}:{position}"], weights_OT[position][t]
+                        terms.append((targets[t], weighted(operation, self.channels, x_BCHW, rectified, weight)))
         if extra_skip_E is not None:
             everywhere = tuple(range(len(edges)))
             skip, skip_T = _merged(skip, skip_T, everywhere, extra_skip_E.index_select(0, index_T))
@@ -214,13 +230,6 @@ class SearchCell(nn.Module):
                 stack.track(chosen, channels, pixels, mean, var)
         return terms
 
-    def _alone(self, operation: nn.Module, x_BCHW: Tensor) -> Tensor:
-        """An operation built for all channels on the first of them; it sees the others as zeros."""
-        channels = x_BCHW.shape[1]
-        if channels == self.channels:
-            return operation(x_BCHW)
-        return operation(F.pad(x_BCHW, (0, 0, 0, 0, 0, self.channels - channels)))[:, :channels]
-
     def copy_to(self, operation: nn.Module, edge: int, position: int) -> None:
         """Copy the weights of one candidate operation into a module built for it alone."""
         source = self.cell.edges[edge][0]
@@ -228,6 +237,8 @@ class SearchCell(nn.Module):
             case "stacked":
                 place = self.edges_from[source].index(edge)
                 self.stacked[f"{source}:{position}"].copy_to(operation, place)  # type: ignore[operator]
+            case "shared":
+                operation.load_state_dict(self.shared[f"{source}:{position}"].state_dict())
             case "single":
                 operation.load_state_dict(self.single[f"{edge}:{position}"].state_dict())
 

@@ -21,9 +21,11 @@ from supernet.spaces.base import Cell
 class MixedOp(nn.Module):
     """Weighted sum of all candidate operations of one edge (DARTS, Liu et al. 2019, arXiv:1806.09055, eq. 2)."""
 
-    def __init__(self, candidates: tuple[str, ...], channels: int, norm: NormFactory, stride: int = 1) -> None:
+    def __init__(self, cell: Cell, channels: int, norm: NormFactory, stride: int = 1) -> None:
         super().__init__()
-        self.candidates = nn.ModuleList(build_operation(name, channels, stride, norm) for name in candidates)
+        self.candidates = nn.ModuleList(
+            build_operation(name, channels, stride, norm, cell.normalised_pools) for name in cell.candidates
+        )
 
     def forward(self, x_BCHW: Tensor, weights_O: Tensor) -> Tensor:
         return sum(weight * op(x_BCHW) for weight, op in zip(weights_O, self.candidates, strict=True))  # type: ignore[return-value]
@@ -36,8 +38,7 @@ class ReferenceCell(nn.Module):
         super().__init__()
         self.cell = cell
         self.edges = nn.ModuleList(
-            MixedOp(cell.candidates, channels, norm, cell.stride if source < cell.inputs else 1)
-            for source, _ in cell.edges
+            MixedOp(cell, channels, norm, cell.stride if source < cell.inputs else 1) for source, _ in cell.edges
         )
 
     def forward(
@@ -59,11 +60,18 @@ class ReferenceCell(nn.Module):
                 if extra_skip_E is not None:
                     term_BCHW = term_BCHW + extra_skip_E[edge] * head_BCHW
                 bypass = 1 if bypass_E is None else bypass_E[edge]
-                term_BCHW = torch.cat([term_BCHW, *(bypass * tail_BCHW for tail_BCHW in tails)], dim=1)
+                stride = self.cell.stride if source < self.cell.inputs else 1
+                passed = [bypass * passed_by(tail_BCHW, stride) for tail_BCHW in tails]
+                term_BCHW = torch.cat([term_BCHW, *passed], dim=1)
                 terms.append(F.channel_shuffle(term_BCHW, partial))
                 edge += 1
             nodes.append(sum(terms))  # type: ignore[arg-type]
         return output_of(self.cell, nodes[self.cell.inputs :])
+
+
+def passed_by(x_BCHW: Tensor, stride: int) -> Tensor:
+    """Channels that go past the operations of an edge (PC-DARTS, arXiv:1907.05737); a stride takes their maximum."""
+    return x_BCHW if stride == 1 else F.max_pool2d(x_BCHW, stride, ceil_mode=True)
 
 
 def output_of(cell: Cell, nodes: Sequence[Tensor]) -> Tensor:

@@ -5,21 +5,20 @@ Shape suffixes: L cells, E edges, O operations, B batch, C channels, H height, W
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from supernet.cell import SearchCell
 from supernet.discrete_network import DiscreteNetwork
-from supernet.norm import held_statistics, norm_factory
+from supernet.norm import norm_factory
+from supernet.recompute import run_cell
 from supernet.relaxations.base import EdgeWeights, seeded
-from supernet.skeleton import Skeleton
+from supernet.skeleton import Skeleton, init_weights
 from supernet.spaces.base import Genotype, Space
-from supernet.stacked import StackedConvBN
 
 
 class SuperNet(Skeleton):
@@ -57,20 +56,13 @@ class SuperNet(Skeleton):
             )
         self.space = space
         self.recompute = False  # keep only the cells' inputs for the backward pass, and run the cells again in it
-        self.init_weights(generator)
+        init_weights(self, generator)
         self.to(memory_format=torch.channels_last)  # the layout of fast convolutions, and of the search cell
 
-    def init_weights(self, generator: torch.Generator | None) -> None:
-        """He initialisation over the fan out of one edge, N(0, 0.01^2) for the classifier (NAS-Bench-201's)."""
-        for module in self.modules():
-            if isinstance(module, StackedConvBN):
-                fan_out = module.channels * math.prod(module.weight.shape[2:])
-                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out), generator=generator)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
-                nn.init.zeros_(module.bias)
+    @property
+    def num_cells(self) -> int:
+        """Cells L."""
+        return 3 * self.cells
 
     def forward(self, x_BCHW: Tensor, edge_weights: EdgeWeights) -> Tensor:
         """Logits (B, K) of the mixture.
@@ -82,22 +74,13 @@ class SuperNet(Skeleton):
         Raises:
             ValueError: weights for another number of cells.
         """
-        if edge_weights.weights.dim() == 3 and len(edge_weights.weights) != 3 * self.cells:
-            raise ValueError(f"weights: got them for {len(edge_weights.weights)} cells; there are {3 * self.cells}")
-        cell = 0
-
-        def run_cell(layer: nn.Module, value_BCHW: Tensor) -> Tensor:
-            nonlocal cell
-            mine = edge_weights.of_cell(cell)
-            cell += 1
-            arguments = (value_BCHW, mine.weights, mine.active_EO, mine.extra_skip, mine.partial, mine.bypass)
-            if not (self.recompute and torch.is_grad_enabled()):
-                return layer(*arguments)
-            return checkpoint(  # the second pass leaves running statistics alone
-                layer, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), held_statistics(layer))
-            )
-
-        return self.run(x_BCHW, run_cell)
+        if edge_weights.weights.dim() == 3 and len(edge_weights.weights) != self.num_cells:
+            raise ValueError(f"weights: got them for {len(edge_weights.weights)} cells; there are {self.num_cells}")
+        numbers = itertools.count()
+        return self.run(
+            x_BCHW,
+            lambda layer, value_BCHW: run_cell(layer, value_BCHW, edge_weights.of_cell(next(numbers)), self.recompute),  # type: ignore[arg-type]
+        )
 
     def resting(self, paths: Sequence[EdgeWeights]) -> list[tuple[nn.Parameter, Tensor]]:
         """Rows of parameters that none of these passes computes although it computes others of the same tensor.

@@ -8,11 +8,14 @@ Shape suffixes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from supernet.norm import NormFactory, norm_factory
+from supernet.stacked import StackedConvBN
 
 
 class ResidualReduction(nn.Module):
@@ -36,6 +39,19 @@ class ResidualReduction(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.second(self.first(x_BCHW)) + self.shortcut(x_BCHW)
+
+
+def init_weights(network: nn.Module, generator: torch.Generator | None) -> None:
+    """He initialisation over the fan out of one edge, N(0, 0.01^2) for the classifier (NAS-Bench-201's)."""
+    for module in network.modules():
+        if isinstance(module, StackedConvBN):
+            fan_out = module.channels * math.prod(module.weight.shape[2:])
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out), generator=generator)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
+            nn.init.zeros_(module.bias)
 
 
 class Skeleton(nn.Module):

@@ -183,6 +183,22 @@ PUBLISHED["proxyless"] = (
     | {"arch_step.lr": 1e-3, "arch_step.betas": [0.0, 0.999], "arch_step.weight_decay": None}
     | {"relaxation.paths_compared": 2, "weight_step.grad_clip": None}
 )
+PAIRS = DARTS | {
+    "space._target_": "supernet.spaces.darts_cells.DartsCells", "network.cells": 8, "weight_step.nesterov": None,
+}  # fmt: skip
+PUBLISHED["darts_v1_cells"] = PAIRS | row("softmax.Softmax", 50)
+PUBLISHED["darts_v2_cells"] = PUBLISHED["darts_v1_cells"] | {
+    "arch_step._target_": "darts.search.arch_steps.unrolled.Unrolled"
+}
+PUBLISHED["sdarts_cells"] = PUBLISHED["darts_v1_cells"] | {
+    "weight_step._target_": "darts.search.weight_steps.perturbed.PerturbedSGD", "weight_step.epsilon_end": 0.3,
+}  # fmt: skip
+PUBLISHED["pc_darts_cells"] = PUBLISHED["pc_darts"] | {"network.cells": 8}
+PUBLISHED["drnas_cells"] = (
+    PUBLISHED["pc_darts_cells"]
+    | {"network.channels": 36, "network.cells": 20, "data.batch_size": 64, "relaxation.inner.init_scale": 1e-3}
+    | {"phases.warm_up.share": 10, "phases.bilevel.share": 40, "regularizer": PUBLISHED["drnas"]["regularizer"]}
+)
 OURS = ("finalists", "plain", "shared_weights")  # settings of this project's own
 
 

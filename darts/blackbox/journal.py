@@ -56,8 +56,8 @@ def read_answers(file: Path) -> list[Answer]:
     """
     try:
         return [
-            Answer(cell, epochs, Outcome(value, taken, tuple(curve)), price, seconds)
-            for cell, epochs, (value, taken, curve), price, seconds in complete_lines(file)
+            Answer(cell, epochs, Outcome(value, taken, tuple(curve)), price, seconds, *made_by)
+            for cell, epochs, (value, taken, curve), price, seconds, *made_by in complete_lines(file)
         ]
     except (TypeError, ValueError) as error:
         raise foreign(file, error) from None
@@ -74,12 +74,13 @@ def as_csv(answers: Mapping[int, Sequence[Answer]], table: Table | None, column:
     """All evaluations by seed, a line each."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["seed", "number", "cell", "epochs", "trained", "value", "price", "truth", "seconds", "curve"])
+    writer.writerow(["seed", "number", "cell", "epochs", "trained", "value", "price", "truth", "seconds", "curve", "made_by"])
     for seed, given in answers.items():
-        for number, (cell, epochs, (value, taken, curve), price, seconds) in enumerate(given):
+        for number, (cell, epochs, (value, taken, curve), price, seconds, made_by) in enumerate(given):
             truth = known_of(cell, table, column)
             text = " ".join(f"{accuracy:.4g}" for accuracy in curve)
-            writer.writerow([seed, number, cell, epochs, taken, value, price, truth, f"{seconds:.3f}", text])
+            spent = f"{seconds:.3f}"
+            writer.writerow([seed, number, cell, epochs, taken, value, price, truth, spent, text, made_by])
     return stream.getvalue()
 
 

@@ -28,6 +28,7 @@ class Answer(NamedTuple):
         outcome: of its evaluation.
         price: its second objective, if there is one; less is better.
         seconds: that the run had been working.
+        made_by: how the candidate came to be, see `Candidate`.
     """
 
     cell: str
@@ -35,6 +36,7 @@ class Answer(NamedTuple):
     outcome: Outcome
     price: float | None
     seconds: float
+    made_by: str | None = None
 
 
 @dataclass
@@ -166,7 +168,7 @@ class BlackBox:
                 raise KeyboardInterrupt
             if left > 0 and asked < most and len(waiting) < width and (found := ask()):
                 candidate, free = found[0], False
-                _, genotype, epochs, _, _ = candidate
+                _, genotype, epochs, *_ = candidate
                 if cached:
                     key = (self.space.canonical_form(genotype), epochs)
                     free = key in memory
@@ -197,8 +199,8 @@ class BlackBox:
                     left += candidate[2] - taken
                 learn(candidate, outcome)
             if note is not None and told >= replayed:
-                _, genotype, epochs, _, price = candidate
-                note(Answer(str(genotype), epochs, outcome, price, time.perf_counter() - begun))
+                _, genotype, epochs, _, price, made_by = candidate
+                note(Answer(str(genotype), epochs, outcome, price, time.perf_counter() - begun, made_by))
             if tally.count(candidate, outcome, free):
                 run.seconds.append(time.perf_counter() - begun if told >= replayed else answers[told].seconds)
             told += 1
@@ -230,7 +232,7 @@ class _Tally:
 
     def count(self, candidate: Candidate, outcome: Outcome, free: bool) -> bool:
         """One more answer; whether it is a new incumbent."""
-        _, genotype, reached, _, price = candidate
+        _, genotype, reached, _, price, _ = candidate
         value, taken, curve = outcome
         self.answers += 1
         self.seen[reached].add(genotype)

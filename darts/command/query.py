@@ -103,7 +103,7 @@ def parse_all(space: Space, cells: Iterable[str]) -> list[Genotype]:
 
 def describe(space: Space, genotype: Genotype, table: Table | None) -> dict[str, Any]:
     """Everything known of a cell, as plain values."""
-    size = NetworkSize()
+    size = space.final_size(NetworkSize())
     cost = space.cost(genotype, size)
     return {
         "cell": str(genotype),

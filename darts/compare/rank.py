@@ -17,7 +17,7 @@ from scipy import stats
 from darts.oracle.base import Column, Table
 from supernet.cost import edge_cost
 from supernet.size import NetworkSize
-from supernet.spaces.base import Genotype, Space
+from supernet.spaces.base import LEFT_OUT, Genotype, Space
 
 RESAMPLES = 500
 Array = NDArray[np.float64]
@@ -62,8 +62,8 @@ def depth(space: Space, genotype: Genotype) -> int:
         choices, path_E = path_E[: len(cell.edges)], path_E[len(cell.edges) :]
         reached = [0] * cell.inputs + [-1] * (cell.num_nodes - cell.inputs)
         for (source, target), choice in zip(cell.edges, choices, strict=True):  # ordered by target
-            name = cell.candidates[choice]
-            if name != "none" and reached[source] >= 0:
+            name = space.operation(choice)
+            if choice != LEFT_OUT and name != "none" and reached[source] >= 0:
                 reached[target] = max(reached[target], reached[source] + (edge_cost(name, size).params > 0))
         best = max(best, reached[-1] if cell.output == "last" else max(reached[cell.inputs :]))
     return best

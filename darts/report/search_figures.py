@@ -14,10 +14,10 @@ from darts.report.palette import BLUE, GREY, ORANGE, of_operation, plain_style
 from darts.report.text import few
 from darts.run.files import replacing
 from darts.search.result import SearchResult
+from supernet.spaces.base import LEFT_OUT, Space
 
 if TYPE_CHECKING:
     from supernet.relaxations.base import Relaxation
-    from supernet.spaces.base import Space
 
 SHOWN = 20  # candidates in a picture
 
@@ -85,7 +85,7 @@ def _titles(result: SearchResult, space: Space) -> list[str]:
     """Above the panel of each edge: its operation, and what that rests on."""
     if result.verdict is None:
         chosen = space.path(space.parse(result.cell))
-        return [f"{edge}: {space.candidates[place]}" for edge, place in zip(space.edge_names, chosen, strict=True)]
+        return [f"{edge}: {space.operation(place)}" for edge, place in zip(space.edge_names, chosen, strict=True)]
     titles = []
     for edge in result.verdict["edges"]:
         below = "by elimination" if result.verdict["by"] == "elimination" else "judged"
@@ -95,6 +95,8 @@ def _titles(result: SearchResult, space: Space) -> list[str]:
             below = "judged, no other is as good"
         elif edge["rivals"]:
             below = f"judged, as good: {', '.join(few(edge['rivals']))}"
+        elif edge["operation"] == space.operation(LEFT_OUT):
+            below = ""
         titles.append(f"{edge['edge']}: {edge['operation']}\n{below}")
     return titles
 

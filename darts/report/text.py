@@ -69,7 +69,7 @@ def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
     open_edges = [edge for edge in edges if edge["decided"] is False]
     if verdict["by"] == "edge weights":
         clear = f"{verdict['clear_lead']:.2g} or more throughout the last quarter"
-        least = min(edges, key=lambda edge: edge["lead"])
+        least = min((edge for edge in edges if edge["lead"] is not None), key=lambda edge: edge["lead"])
         names = ", ".join(edge["edge"] for edge in open_edges)
         lines.append(f"UNDECIDED on {names}" if open_edges else f"decided: every edge leads by {clear}")
         weights = (

@@ -118,6 +118,11 @@ class Finalists(Phase):
         return self.together
 
     def check(self, space: Space) -> None:
+        if not space.every_edge:
+            raise ValueError(
+                f"it changes the operations of single edges, and genotypes of {type(space).__name__} leave edges out; "
+                "choose another method, such as method=darts_v1_cells"
+            )
         check_network(space, self.channels, self.cells)
         check_threads(self.together, "together")
 

@@ -22,7 +22,8 @@ def result_of(
     """The result, once the last epoch has ended; all that it says is read from what ran."""
     last, space, task = state.history[-1], state.space, state.task
     cell = state.found or last["cell"]
-    size, benchmark = task.final_size(), NetworkSize()
+    size = space.final_size(task.final_size())
+    benchmark = space.final_size(NetworkSize())
     cost, benchmark_cost = (space.cost(space.parse(cell), one) for one in (size, benchmark))
     done = [0, *(min(end, state.step) for end in ends.values())]
     training = state.seconds["training"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import abstractmethod
 from typing import Any
@@ -80,11 +81,13 @@ class OneShot(Phase):
 
 class BestOfK(OneShot):
     """Cells drawn with the probabilities that the relaxation gives, all alike where nothing trained them; as many as
-    the phase has steps (Li & Talwalkar 2019, arXiv:1902.07638, section 3; Dong & Yang 2019, arXiv:1910.05733)."""
+    the phase has steps (Li & Talwalkar 2019, arXiv:1902.07638, section 3; Dong & Yang 2019, arXiv:1910.05733). The
+    heaviest operations after Gumbel noise moved the logarithms of the weights have these probabilities."""
 
     def propose(self, state: SearchState, rng: random.Random) -> Genotype:
-        weights_EO = state.expected_weights().mean_EO.clamp_min(0).tolist()
-        return state.space.relaxed([rng.choices(range(len(row)), row)[0] for row in weights_EO])
+        weights_EO = state.expected_weights().mean_EO.clamp_min(0)
+        noise_EO = [[-math.log(-math.log(rng.random() or 0.5)) for _ in row] for row in weights_EO]
+        return state.space.strongest((weights_EO.log() + torch.tensor(noise_EO)).tolist())
 
 
 class Evolution(OneShot):

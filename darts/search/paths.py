@@ -10,7 +10,7 @@ Path = Sequence[int]
 
 
 def living(space: Space, path_E: Path) -> tuple[int, ...]:
-    """A path with none on all edges that nothing goes through."""
+    """A path with none on all edges that nothing goes through; of a space whose genotypes have all edges."""
     found: list[int] = []
     for cell in space.cells.values():
         own = path_E[len(found) : len(found) + len(cell.edges)]

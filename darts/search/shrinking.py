@@ -49,7 +49,8 @@ class Shrinking(Phase):
 
     def exit(self, state: SearchState) -> Genotype:
         self._shrink(state, self.moments(left(state)))
-        return state.space.relaxed([row.index(True) for row in left(state)])
+        weights_EO = state.expected_weights().mean_EO
+        return state.space.strongest(weights_EO.masked_fill(~torch.tensor(left(state)), -torch.inf).tolist())
 
     def _shrink(self, state: SearchState, due: int) -> None:
         while self.done < min(due, self.moments(left(state))):

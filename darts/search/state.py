@@ -66,7 +66,7 @@ class SearchState:
         self.initial_alphas = {name: value.tolist() for name, value in self.params.items()}
         for value in self.params.values():
             value.requires_grad_()
-        self.allowed_EO: tuple[tuple[bool, ...], ...] | None = None  # operations; all if None
+        self.allowed_EO = space.allowed_EO  # operations; all if None
         self.weight_optimizer = weight_optimizer(network.parameters())
         self.arch_optimizer = arch_optimizer(self.params)
         self.planned_steps = 0

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from darts.search.standing import as_good
 from supernet.relaxations.base import Relaxation, opened
-from supernet.spaces.base import Space
+from supernet.spaces.base import LEFT_OUT, Space
 
 CLEAR = 0.1  # of the uniform weight 1 / O: an operation that leads by less is as good as another one
 LAST = 0.25  # of the steps: for so long it has to have led
@@ -68,7 +68,11 @@ def verdict(
         late = [record["step"] >= (1 - LAST) * history[-1]["step"] for record in history]
         by, edges = "edge weights", _weighed(space, cell, weights_KEO[late])
     open_edges = [edge for edge in edges if edge["decided"] is False]
-    known = all(edge["decided"] is not None for edge in edges)
+    known = all(
+        edge["decided"] is not None
+        for edge, choice in zip(edges, space.path(space.parse(cell)), strict=True)
+        if choice != LEFT_OUT
+    )
     return {
         "by": by, "clear_lead": CLEAR / len(space.candidates), "edges": edges,
         "undecided": len(open_edges) if known else None, "unchanged_since": since,
@@ -81,7 +85,7 @@ def _edges(space: Space, cell: str) -> list[dict[str, Any]]:
     return [
         {
             "edge": edge,
-            "operation": space.candidates[choice],
+            "operation": space.operation(choice),
             "decided": None,
             "weight": None,
             "lead": None,
@@ -94,8 +98,12 @@ def _edges(space: Space, cell: str) -> list[dict[str, Any]]:
 def _weighed(space: Space, cell: str, weights_KEO: Tensor) -> list[dict[str, Any]]:
     edges, clear = _edges(space, cell), CLEAR / len(space.candidates)
     for edge, choice, weights_KO in zip(edges, space.path(space.parse(cell)), weights_KEO.unbind(1), strict=True):
+        if choice == LEFT_OUT:
+            continue
         others_KO = weights_KO.clone()
         others_KO[:, choice] = -torch.inf
+        if not space.every_edge and "none" in space.candidates:  # which edges are left out is not said by it
+            others_KO[:, space.candidates.index("none")] = -torch.inf
         lead_K = weights_KO[:, choice] - others_KO.amax(dim=-1)
         edge["weight"], edge["lead"] = float(weights_KO[-1, choice]), float(lead_K[-1])
         edge["decided"] = bool((lead_K >= clear).all())
@@ -111,7 +119,7 @@ def _judged(space: Space, cell: str, standing: Mapping[str, Any]) -> list[dict[s
     rivals = [one["cell"] for one in cells[1:] if as_good(one["value"], best, one["deviation"])]
     paths = [space.path(space.parse(rival)) for rival in rivals]
     for place, edge in enumerate(edges):
-        names = dict.fromkeys(space.candidates[path[place]] for path in paths)
+        names = dict.fromkeys(space.operation(path[place]) for path in paths)
         edge["rivals"] = [name for name in names if name != edge["operation"]]
         edge["decided"] = False if edge["rivals"] else None if len(rivals) < standing["undecided"] else True
     return edges

@@ -68,8 +68,9 @@ class Network:
 
 
 def carries_signal(space: Space, genotype: Genotype) -> bool:
-    """Whether anything of an image reaches the classifier; of spaces without wiring it is taken for granted."""
-    if "supernet" not in space.abilities:
+    """Whether anything of an image reaches the classifier; of spaces without wiring, or whose genotypes
+    leave edges out, it is taken for granted."""
+    if "supernet" not in space.abilities or not space.every_edge:
         return True
     path, place = space.path(genotype), 0
     for cell in space.cells.values():
@@ -160,6 +161,9 @@ def build_retraining(settings: Mapping[str, Any], run_dir: Path, start: Model | 
     task = tasks.task
     size = task.network_size(network.channels, network.cells)
     made = space.network(genotype, size)
+    with problems.of("recipe"):
+        built["recipe"].prepare(made)
+    problems.stop()
     initialised(made, make_generator(seed, "initial weights"))
     backbone, origin = frozenset[str](), SCRATCH
     if start is not None:

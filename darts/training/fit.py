@@ -38,6 +38,10 @@ class Recipe:
             Beta(mixup, mixup) (arXiv:1710.09412); 0 for none.
         average: what of the averaged weights a step keeps (exponential moving average; those of the first steps
             count less); 0 for none. The averaged network is what is judged then.
+        grad_clip: largest norm of the gradient; None for any.
+        drop_path: share of the values of edges that are dropped at the end of the training; it rises from 0, epoch by
+            epoch (arXiv:1605.07648). Networks that have no `drop_path` are refused.
+        auxiliary: weight of the loss of a second classifier, for networks that can have one; 0 for none.
         frozen_epochs: of a network that begins with the weights of another one: first epochs in which these stay as
             they are, running statistics too.
         backbone_lr: factor of their learning rate after that.
@@ -55,6 +59,9 @@ class Recipe:
     warm_up: float = 0.0
     mixup: float = 0.0
     average: float = 0.0
+    grad_clip: float | None = None
+    drop_path: float = 0.0
+    auxiliary: float = 0.0
     frozen_epochs: int = 0
     backbone_lr: float = 1.0
 
@@ -71,10 +78,30 @@ class Recipe:
             raise ValueError(f"mixup: got {self.mixup}; give 0 or more")
         if not 0 <= self.average < 1:
             raise ValueError(f"average: got {self.average}; give 0 or more, below 1")
+        if self.grad_clip is not None and not self.grad_clip > 0:
+            raise ValueError(f"grad_clip: got {self.grad_clip}; give a norm above 0, or null")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path: got {self.drop_path}; give 0 or more, below 1")
+        if not 0 <= self.auxiliary < math.inf:
+            raise ValueError(f"auxiliary: got {self.auxiliary}; give 0 or more")
         if not 0 <= self.frozen_epochs <= self.epochs:
             raise ValueError(f"frozen_epochs: got {self.frozen_epochs}; give 0 to epochs={self.epochs}")
         if not 0 <= self.backbone_lr < math.inf:
             raise ValueError(f"backbone_lr: got {self.backbone_lr}; give a factor of 0 or more")
+
+    def prepare(self, network: nn.Module) -> None:
+        """Give a network what the training needs of it.
+
+        Raises:
+            ValueError: it cannot have that.
+        """
+        name = type(network).__name__
+        if self.drop_path and not hasattr(network, "drop_path"):
+            raise ValueError(f"drop_path: got {self.drop_path}; {name} drops no paths, give 0")
+        if self.auxiliary:
+            if not hasattr(network, "with_auxiliary"):
+                raise ValueError(f"auxiliary: got {self.auxiliary}; {name} has no second classifier, give 0")
+            network.with_auxiliary()  # type: ignore[operator]
 
     def optimizer(self, network: nn.Module, backbone: Collection[str] = ()) -> torch.optim.Optimizer:
         """The optimizer of a training that begins; `backbone` are the names of what came from another network."""
@@ -190,9 +217,12 @@ def fit_step(
     rate: float,
     mixing: Mixing | None = None,
     bfloat16: bool = False,
+    auxiliary: float = 0.0,
+    grad_clip: float | None = None,
 ) -> torch.Tensor:
     """One step of a training at a learning rate; returns the loss before it. With `bfloat16`, convolutions and
-    activations are of that type (autocast), weights, losses and the optimizer stay as they are.
+    activations are of that type (autocast), weights, losses and the optimizer stay as they are. A network may give a
+    second output, whose loss has the weight `auxiliary`.
 
     Raises:
         Diverged: the loss is no longer finite; the weights stay as they are.
@@ -203,18 +233,23 @@ def fit_step(
     if mixing is not None:
         inputs = inputs.lerp(inputs[mixing.order_B], 1 - mixing.share)
     with torch.autocast(task.device.type, torch.bfloat16, enabled=bfloat16):
-        outputs = network(inputs)
-    if bfloat16:
-        outputs = outputs.float()
-    if mixing is None:
-        loss = task.loss(outputs, targets)
-    else:
+        found = network(inputs)
+
+    def loss_of(outputs: torch.Tensor) -> torch.Tensor:
+        if bfloat16:
+            outputs = outputs.float()
+        if mixing is None:
+            return task.loss(outputs, targets)
         loss = mixing.share * task.loss(outputs, targets)
-        loss = loss + (1 - mixing.share) * task.loss(outputs, targets[mixing.order_B])
+        return loss + (1 - mixing.share) * task.loss(outputs, targets[mixing.order_B])
+
+    loss = loss_of(found) if torch.is_tensor(found) else loss_of(found[0]) + auxiliary * loss_of(found[1])
     if not torch.isfinite(loss):
         raise Diverged(f"the loss is {loss.item()}")
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    if grad_clip is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), grad_clip)
     optimizer.step()
     return loss
 
@@ -247,9 +282,13 @@ def fit(
             rate = recipe.learning_rate(state.step / steps)
             if state.backbone:
                 hold(network, state.backbone, state.step < recipe.frozen_epochs * task.steps_per_epoch)
+            if recipe.drop_path:
+                network.drop_path = recipe.drop_path * (state.step // task.steps_per_epoch) / recipe.epochs  # type: ignore[assignment]
             batch = task.train.next()
             mixing = state.mixing(recipe, len(batch[1]))
-            loss = fit_step(network, state.optimizer, task, batch, rate, mixing, bfloat16)
+            loss = fit_step(
+                network, state.optimizer, task, batch, rate, mixing, bfloat16, recipe.auxiliary, recipe.grad_clip
+            )
         except Diverged as error:
             raise Diverged(f"{error} at step {state.step} of {steps}") from None
         state.step += 1

@@ -24,6 +24,7 @@ from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
 
 MODEL = "model.pt"
+TRAINING_ALONE = "auxiliary."
 
 
 def model_path(run_dir: Path) -> Path:
@@ -145,8 +146,12 @@ class Model:
 
 
 def save_model(path: Path, network: nn.Module, about: About) -> None:
-    """Write weights and what has to be known of them."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    """Write weights and what has to be known of them; a second classifier served the training alone."""
+    weights = {
+        name: value.detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith(TRAINING_ALONE)
+    }
     save_checkpoint(path, {"about": about.stored(), "weights": weights})
 
 

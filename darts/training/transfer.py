@@ -7,8 +7,6 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from supernet.skeleton import Skeleton
-
 HEAD = "classifier."  # learns its own classes, whatever it began with
 
 
@@ -22,8 +20,8 @@ def take_over(network: nn.Module, trained: nn.Module) -> frozenset[str]:
     theirs, taken = trained.state_dict(), set()
     for name, own in network.state_dict().items():
         source: str | None = name
-        if isinstance(network, Skeleton) and isinstance(trained, Skeleton):
-            source = network.counterpart(name, trained.cells)
+        if type(network) is type(trained) and hasattr(network, "counterpart"):
+            source = network.counterpart(name, trained.cells)  # type: ignore[operator]
         part = name.rpartition(".")[2]
         if source is not None and part == "num_batches_tracked":  # fits if the statistics do that it counts for
             ours, other = (text.replace(part, "running_mean") for text in (name, source))

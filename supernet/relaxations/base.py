@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from supernet.spaces.base import LEFT_OUT
+
 Parameters = Mapping[str, Tensor]
 HALVES = ("weights", "architecture", "evaluation")
 """Who asks for edge weights: either half-step, or whoever evaluates the supernet or derives a genotype."""
@@ -61,12 +63,12 @@ class EdgeWeights:
 
     @classmethod
     def one_hot(cls, choice_E: list[int], num_operations: int, dtype: torch.dtype | None = None) -> EdgeWeights:
-        """One operation an edge with weight one; only it is active.
+        """One operation an edge with weight one; only it is active, and none where the choice is `LEFT_OUT`.
 
         Raises:
-            ValueError: a choice outside [0, num_operations).
+            ValueError: another choice outside [0, num_operations).
         """
-        if not all(0 <= choice < num_operations for choice in choice_E):
+        if not all(0 <= choice < num_operations or choice == LEFT_OUT for choice in choice_E):
             raise ValueError(f"choice: got {choice_E}; give operations from 0 to {num_operations - 1}")
         rows = tuple(tuple(position == choice for position in range(num_operations)) for choice in choice_E)
         return cls(torch.tensor(rows, dtype=dtype or torch.get_default_dtype()), rows)
@@ -86,6 +88,16 @@ class EdgeWeights:
     def of_cell(self, cell: int) -> EdgeWeights:
         """Those of one cell: (E, O), and (E)."""
         return self._each(lambda value, dims: value if value.dim() == dims else value[cell])
+
+    def of_edges(self, first: int, last: int) -> EdgeWeights:
+        """Those of the edges first to last - 1: the rows of one kind of cell."""
+        mine = slice(first, last)
+        found = replace(self, weights=self.weights[..., mine, :], active_EO=self.active_EO[mine])
+        return replace(
+            found,
+            extra_skip=None if self.extra_skip is None else self.extra_skip[..., mine],
+            bypass=None if self.bypass is None else self.bypass[..., mine],
+        )
 
     def to(self, device: torch.device) -> EdgeWeights:
         """The same weights on another device; gradients flow back."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from supernet.size import Cost, NetworkSize
@@ -33,6 +33,8 @@ ABILITIES = {
 """What a space may lack: name of the method or property, and how messages call it."""
 
 OUTPUTS = ("last", "sum", "concat")
+LEFT_OUT = -1
+"""In a path, for an edge that a genotype does not have."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Cell:
         inputs: how many values the cell gets.
         output: what it gives: the ``last`` node, the ``sum`` or the ``concat``enation of all nodes but the inputs.
         stride: of the operations on edges that leave an input.
+        normalised_pools: whether poolings are normalised while all operations compete, as DARTS does it.
 
     Raises:
         ValueError: no candidates, a node that no edge reaches, an edge backwards or into an input, edges out of order,
@@ -58,6 +61,7 @@ class Cell:
     inputs: int = 1
     output: str = "last"
     stride: int = 1
+    normalised_pools: bool = False
 
     def __post_init__(self) -> None:
         targets = [target for _, target in self.edges]
@@ -102,7 +106,12 @@ class Space(ABC):
 
     A subclass gives at least `parse`, `sample`, `describe`, `cost` and `network`; methods that need more say so, and
     are refused with the name of what is lacking before a run starts.
+
+    Attributes:
+        takes: what its networks get: ``images`` (B, C, H, W), or ``series`` (B, L, C) of L steps.
     """
+
+    takes = "images"
 
     @abstractmethod
     def parse(self, text: str) -> Genotype:
@@ -141,6 +150,10 @@ class Space(ABC):
             size: of the network.
             batch_norm: ``running`` to train and use it, ``batch`` to normalise every batch by itself.
         """
+
+    def final_size(self, size: NetworkSize) -> NetworkSize:
+        """As wide and deep as networks of this space are trained in the end, for the data of a size."""
+        return replace(size, channels=NetworkSize.channels, cells=NetworkSize.cells)
 
     def canonical_form(self, genotype: Genotype) -> str:
         """Text equal for genotypes that compute the same; the genotype's own where nothing is known."""
@@ -245,13 +258,36 @@ class Space(ABC):
         """Shapes of the architecture parameters: ``alpha_EO`` with the rows of all kinds of cell."""
         return {"alpha_EO": (len(self.edge_names), len(self.candidates))}
 
+    @property
+    def every_edge(self) -> bool:
+        """Whether a genotype has one operation on every edge of the supernet, and any choice of them is one."""
+        return True
+
+    @property
+    def allowed_EO(self) -> tuple[tuple[bool, ...], ...] | None:
+        """Operations that a search begins with, where edges differ in them; None for all."""
+        return None
+
+    def strongest(self, weights_EO: Sequence[Sequence[float]]) -> Genotype:
+        """The genotype that edge weights stand for: the heaviest operation of every edge, the first of equals."""
+        return self.relaxed([max(range(len(row)), key=row.__getitem__) for row in weights_EO])
+
     def relaxed(self, choice_E: Sequence[int]) -> Genotype:
-        """The genotype with one candidate on every edge of the supernet."""
+        """The genotype with one candidate on every edge of the supernet, or `LEFT_OUT` where it has none.
+
+        Raises:
+            ValueError: no genotype has these.
+        """
         return self.decided(choice_E)
 
     def path(self, genotype: Genotype) -> tuple[int, ...]:
-        """The candidate that a genotype has on every edge of the supernet; the inverse of `relaxed`."""
+        """The candidate that a genotype has on every edge of the supernet, `LEFT_OUT` where it has none; the inverse of
+        `relaxed`."""
         return self.decisions(genotype)
+
+    def operation(self, choice: int) -> str:
+        """The name of an entry of a path."""
+        return "left out" if choice == LEFT_OUT else self.candidates[choice]
 
     @property
     def abilities(self) -> frozenset[str]:

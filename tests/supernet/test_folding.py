@@ -136,7 +136,7 @@ def test_only_what_follows_a_convolution_at_once_is_folded() -> None:
     network = nn.Sequential(
         nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.BatchNorm2d(4),
         nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
-        FactorizedReduce(4, nn.BatchNorm2d), nn.Conv2d(4, 3, 1),
+        FactorizedReduce(4, 4, nn.BatchNorm2d), nn.Conv2d(4, 3, 1),
     )  # fmt: skip
     lived_in(network.double())
     quick = folded(network)

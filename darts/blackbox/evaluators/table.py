@@ -67,7 +67,7 @@ class TableEvaluator(Evaluator):
         return self.ready[epochs][genotype]().value
 
     def submit(self, candidate: Candidate) -> Callable[[], Outcome]:
-        _, genotype, epochs, _, _ = candidate
+        _, genotype, epochs, *_ = candidate
         return self.ready[epochs][genotype]
 
     def cost(self, epochs: int) -> float:

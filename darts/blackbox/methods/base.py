@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from supernet.spaces.base import Genotype, Space, require
@@ -26,6 +26,7 @@ class Candidate(NamedTuple):
         epochs: how long to train it; one of the lengths that the evaluator offers.
         parent: number of the candidate that it is a mutation of, or None.
         price: of two objectives the second, less is better; known when the candidate comes back with its value.
+        made_by: how it came to be: name of the mutation, several joined by ``+``; None where a method does not say.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Candidate(NamedTuple):
     epochs: int
     parent: int | None = None
     price: float | None = None
+    made_by: str | None = None
 
 
 class Baseline(ABC):
@@ -47,11 +49,13 @@ class Baseline(ABC):
         objectives: 1, or 2 if candidates come back with a price.
         epochs: length of training of the cell that `propose` returns; full length, unless a method sets it.
         parent: number of the candidate that this cell is a mutation of, if a method sets it.
+        made_by: how this cell came to be, if a method sets it.
     """
 
     requires: tuple[str, ...] = ()  # abilities that a space must have, of `supernet.spaces.base.ABILITIES`
     names_parents = False  # whether it sets `parent`
     parent: int | None
+    made_by: str | None
 
     def start(
         self, space: Space, rng: random.Random, evaluations: int, fidelities: Sequence[int], objectives: int = 1
@@ -64,7 +68,7 @@ class Baseline(ABC):
         require(space, self.requires, type(self).__name__)
         self.space, self.rng = space, rng
         self.evaluations, self.fidelities, self.objectives = evaluations, tuple(fidelities), objectives
-        self.asked, self.epochs, self.parent = 0, self.fidelities[-1], None
+        self.asked, self.epochs, self.parent, self.made_by = 0, self.fidelities[-1], None, None
         self.lowest = self.highest = 0.0  # values that `finite` saw; 0 before the first
         self._told = False
         self.setup()
@@ -77,7 +81,7 @@ class Baseline(ABC):
         """Up to `count` candidates; fewer if it waits for answers, or has nothing more to ask."""
         found: list[Candidate] = []
         while len(found) < count and (genotype := self.propose()) is not None:
-            found.append(Candidate(self.asked, genotype, self.epochs, self.parent))
+            found.append(Candidate(self.asked, genotype, self.epochs, self.parent, None, self.made_by))
             self.asked += 1
         return found
 
@@ -113,6 +117,19 @@ class Baseline(ABC):
                 f"{name}: got {number} with budget.evaluations={self.evaluations}; "
                 f"give {name} at most the budget, or a larger budget.evaluations"
             )
+
+
+def known_mutations(given: Mapping[str, float], space: Space) -> dict[str, float]:
+    """Mutations by name, with how often each is taken.
+
+    Raises:
+        ValueError: one that the space does not have.
+    """
+    if unknown := [name for name in given if name not in space.mutations]:
+        raise ValueError(
+            f"mutations: got {unknown[0]!r}; {type(space).__name__} has {', '.join(space.mutations)}"
+        )
+    return dict(given)
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from darts.blackbox.methods.base import Baseline, Candidate, at_least, share
+from collections.abc import Mapping
+
+from darts.blackbox.methods.base import Baseline, Candidate, at_least, known_mutations, share
 from supernet.spaces.base import Genotype
 
 
@@ -14,8 +16,10 @@ class Genetic(Baseline):
         elite: members that stay as they are, without another evaluation.
         sample: members drawn, with replacement, for a tournament.
         crossover: probability that a child takes each edge from either of two parents.
-        change, swap, inversion: probability of each mutation, one after the other: another operation on one edge,
-            two edges exchange theirs, a row of edges in reverse order.
+        change, swap, inversion: probability of each mutation, one after the other: `mutate`, `swap` and `invert` of
+            the space.
+        mutations: names of the space's mutations, and the probability of each, one after the other, in place of these
+            three; None for those of them that the space has.
     """
 
     requires = ("mutate", "crossover")
@@ -29,6 +33,7 @@ class Genetic(Baseline):
         change: float = 0.8,
         swap: float = 0.1,
         inversion: float = 0.1,
+        mutations: Mapping[str, float] | None = None,
     ) -> None:
         at_least("population", population, 2)
         at_least("elite", elite, 0)
@@ -39,15 +44,17 @@ class Genetic(Baseline):
         for name, value in probabilities.items():
             share(name, value)
         self.population, self.elite, self.sample, self.crossover = population, elite, sample, crossover
-        self.mutations = {"mutate": change, "swap": swap, "invert": inversion}
+        for value in (mutations or {}).values():
+            share("mutations", value)
+        self.usual, self.given = {"mutate": change, "swap": swap, "invert": inversion}, mutations
 
     def setup(self) -> None:
         self.needs("population", self.population)
         known = self.space.mutations
-        for name, argument in (("swap", "swap"), ("invert", "inversion")):
-            if self.mutations[name] and name not in known:
-                raise ValueError(f"{argument}: {type(self.space).__name__} has no such mutation; give {argument}=0")
-        self.steps = {name: (known[name], chance) for name, chance in self.mutations.items() if name in known}
+        if self.given is None:
+            self.steps = {name: chance for name, chance in self.usual.items() if name in known}
+        else:
+            self.steps = known_mutations(self.given, self.space)
         self.parents: list[tuple[float, int, Genotype]] = []
         self.members: list[tuple[float, int, Genotype]] = []  # of the generation that is being evaluated
         self.left = self.population  # of it to be asked
@@ -59,12 +66,15 @@ class Genetic(Baseline):
         return self._child() if self.parents else self.space.sample(self.rng)
 
     def _child(self) -> Genotype:
-        child = self._winner()
+        child, made_by = self._winner(), []
         if self.rng.random() < self.crossover:
             child = self.space.crossover(child, self._winner(), self.rng)
-        for mutation, probability in self.steps.values():
+            made_by.append("crossover")
+        for name, probability in self.steps.items():
             if self.rng.random() < probability:
-                child = mutation(child, self.rng)
+                child = self.space.mutations[name](child, self.rng)
+                made_by.append(name)
+        self.made_by = "+".join(made_by) or "copy"
         return child
 
     def _winner(self) -> Genotype:

@@ -55,7 +55,7 @@ class Aligned(ArchStep):
 
     def gradient(self, state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[list[Tensor], float]:
         part, params = "validation loss in the architecture step", list(state.params.values())
-        alpha_LEO = state.params["alpha_EO"].detach().expand(3 * int(state.network.cells), -1, -1)  # type: ignore[arg-type]
+        alpha_LEO = state.params["alpha_EO"].detach().expand(int(state.network.num_cells), -1, -1)  # type: ignore[arg-type]
         noise = state.noise()
 
         def of_cells(moved_LEO: Tensor, extra: Tensor | float = 0.0) -> tuple[list[Tensor], float]:

@@ -1,9 +1,10 @@
-"""The heaviest operation of every edge."""
+"""The heaviest operations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from darts.search.discretizers.base import Discretizer
@@ -11,7 +12,8 @@ from supernet.spaces.base import Genotype, Space
 
 
 class Argmax(Discretizer):
-    """Takes the operation with the largest weight on each edge; the first of equals.
+    """Takes the operation with the largest weight on each edge, the first of equals; of spaces whose genotypes leave
+    edges out, the heaviest edges with it (`supernet.spaces.base.Space.strongest`).
 
     Args:
         exclude: operations that are never taken, such as none (DARTS leaves it out; NAS-Bench-201 does not).
@@ -22,8 +24,7 @@ class Argmax(Discretizer):
 
     def __call__(self, weights_EO: Tensor, space: Space) -> Genotype:
         names = space.candidates
-        allowed = [position for position, name in enumerate(names) if name not in self.exclude]
-        if not allowed or set(self.exclude) - set(names):
+        left_out = [name in self.exclude for name in names]
+        if all(left_out) or set(self.exclude) - set(names):
             raise ValueError(f"exclude: got {list(self.exclude)}; give some of {', '.join(names)}, not all")
-        best_E = weights_EO[:, allowed].argmax(dim=1).tolist()
-        return space.relaxed([allowed[choice] for choice in best_E])
+        return space.strongest(weights_EO.masked_fill(torch.tensor(left_out), -torch.inf).tolist())

@@ -43,6 +43,7 @@ from supernet.genotype import Genotype
 from supernet.size import Cost, NetworkSize
 from supernet.spaces.base import ABILITIES, Space
 from supernet.spaces.cells import CellSpace
+from supernet.spaces.sequential_cnn import SequentialCnn
 
 
 def started(baseline: Baseline, evaluations: int = 100, fidelities: Sequence[int] = (200,), seed: int = 0) -> Baseline:
@@ -466,12 +467,31 @@ def test_what_a_method_says_it_needs_is_all_it_needs(name: str) -> None:
     assert run.trajectory
 
 
-def test_mutations_that_a_space_lacks_are_refused_with_the_setting_that_leaves_them_out() -> None:
-    space = able("mutate", "crossover")
-    for setting in ("swap", "inversion"):
-        genetic = method("genetic", **({"swap": 0, "inversion": 0} | {setting: 0.1}))
-        with pytest.raises(ValueError, match=rf"{setting}: Able has no such mutation; give {setting}=0"):
-            genetic.start(space, random.Random(0), 12, (1,))
+@pytest.mark.parametrize("name", ["genetic", "regularized_evolution"])
+def test_mutations_that_a_space_lacks_are_refused_and_those_it_has_are_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"mutations: got 'twist'; Able has mutate"):
+        method(name, mutations={"twist": 0.5}).start(able("mutate", "crossover"), random.Random(0), 12, (1,))
+
+
+@pytest.mark.parametrize("name", ["genetic", "regularized_evolution"])
+def test_the_mutations_that_are_asked_for_are_taken_as_often_and_every_child_says_which_made_it(name: str) -> None:
+    space, chances = SequentialCnn(most_layers=5), {"filters": 0.3, "swap": 0.1}
+    made = method(name, mutations=chances, population=10, **({"crossover": 0.0} if name == "genetic" else {}))
+    made.start(space, random.Random(0), 4000, (1,))
+    ways: Counter[str | None] = Counter()
+    for _ in range(4000):
+        (candidate,) = made.ask()
+        ways[candidate.made_by] += 1
+        made.tell(candidate, float(len(str(candidate.genotype))))
+    children = sum(count for way, count in ways.items() if way is not None)
+    assert ways[None] == 10
+    if name == "genetic":  # one after the other, each for itself
+        expected = {"filters": 0.27, "swap": 0.07, "filters+swap": 0.03, "copy": 0.63}
+    else:
+        expected = {"filters": 0.75, "swap": 0.25}
+    assert {way for way in ways if way is not None} == expected.keys()
+    for way, share in expected.items():
+        assert ways[way] / children == pytest.approx(share, abs=4 * (share * (1 - share) / children) ** 0.5)
 
 
 def settings_of(space: type[Space], name: str) -> dict[str, Any]:
