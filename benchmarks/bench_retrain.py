@@ -25,7 +25,8 @@ from torchvision import transforms
 from darts.run.files import write_text
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
-from darts.training.fit import FitState, Recipe, fit
+from darts.training.fit import FitState, fit
+from darts.training.recipe import Recipe
 from supernet.size import NetworkSize
 from supernet.spaces.cells import CellSpace
 

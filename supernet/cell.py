@@ -23,8 +23,8 @@ from supernet.norm import NormFactory
 from supernet.operations import AvgPool3x3, Zero, build_operation
 from supernet.relaxations.base import EdgeWeights
 from supernet.single import SHARED, rectifier, weighted
-from supernet.spaces.base import Cell
 from supernet.stacked import StackedConvBN, can_be_stacked, index_on, rows_of
+from supernet.wiring import Cell
 
 KINDS: dict[type[nn.Module], str] = {Zero: "none", nn.Identity: "identity", AvgPool3x3: "pool"}
 Active = tuple[tuple[bool, ...], ...]

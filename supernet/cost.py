@@ -8,6 +8,7 @@ so nothing is computed; a cell's cost is the sum over its edges.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -22,6 +23,17 @@ from supernet.skeleton import Skeleton
 
 def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
     """Cost of a module on one square image, found by a pass without arithmetic."""
+    return _counted(module, (in_channels, image_size, image_size))
+
+
+def count_series(make: Callable[[], nn.Module], size: NetworkSize) -> Cost:
+    """Cost of a network on one series of as many steps as a size says, all of them together."""
+    with torch.device("meta"):
+        network = make()
+    return _counted(network, (size.image_size, size.in_channels))
+
+
+def _counted(module: nn.Module, shape: tuple[int, ...]) -> Cost:
     flops = 0
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -32,8 +44,14 @@ def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
         flops += output.numel() // outputs * weight.numel() // len(output)
 
     module = copy.deepcopy(module).to("meta")
+
+    def add_steps(layer: nn.RNNBase, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+        nonlocal flops
+        flops += outputs[0].shape[1] * sum(value.numel() for value in layer.parameters() if value.dim() == 2)
+
     handles = [m.register_forward_hook(add) for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    module(torch.empty(2, in_channels, image_size, image_size, device="meta"))
+    handles += [m.register_forward_hook(add_steps) for m in module.modules() if isinstance(m, nn.RNNBase)]
+    module(torch.empty(2, *shape, device="meta"))
     for handle in handles:
         handle.remove()
     return Cost(sum(p.numel() for p in module.parameters() if p.requires_grad), flops)

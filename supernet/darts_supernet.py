@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from supernet.cell import SearchCell
-from supernet.cell_pair import CellPair
+from supernet.cell_pair import INPUTS, CellPair
 from supernet.darts_network import DartsNetwork, Place, entered, places, preprocessing, stems
 from supernet.norm import NormFactory, norm_factory
 from supernet.recompute import run_cell
 from supernet.relaxations.base import EdgeWeights, seeded
 from supernet.size import NetworkSize
 from supernet.skeleton import init_weights
-from supernet.spaces.base import LEFT_OUT, Cell
-
-if TYPE_CHECKING:
-    from supernet.spaces.darts_cells import DartsCells
+from supernet.spaces.base import LEFT_OUT, Space
+from supernet.wiring import Cell
 
 
 class _Layer(nn.Module):
@@ -44,29 +41,31 @@ class DartsSuperNet(nn.Module):
         size: channels C of the first cells, cells in all.
         batch_norm: ``batch`` or ``running`` statistics, see `supernet.norm`.
         generator: source of the initial weights; torch's global one if None.
+        stem: see `supernet.spaces.darts_cells.DartsCells`.
 
     Raises:
         ValueError: a size that is not positive, or an unknown mode.
     """
 
     def __init__(
-        self, space: DartsCells, size: NetworkSize, batch_norm: str = "batch",
-        generator: torch.Generator | None = None,
+        self, space: Space, size: NetworkSize, batch_norm: str = "batch",
+        generator: torch.Generator | None = None, stem: str = "cifar",
     ) -> None:  # fmt: skip
         super().__init__()
         for name in ("channels", "cells", "num_classes", "in_channels"):
             if getattr(size, name) < 1:
                 raise ValueError(f"{name}: got {getattr(size, name)}; give 1 or more")
-        self.space, self.network_size, self.batch_norm = space, size, batch_norm
+        self.space, self.network_size, self.batch_norm, self.stem_kind = space, size, batch_norm, stem
         self.recompute = False  # keep only the cells' inputs for the backward pass, and run the cells again in it
         inner = norm_factory(batch_norm, affine=False)
+        nodes = space.cells["normal"].num_nodes - INPUTS
         with seeded(generator) if generator is not None else nullcontext():
-            self.stem = stems(size, norm_factory(batch_norm, affine=True), space.stem)
-            found = list(places(size, lambda kind: space.num_nodes, space.stem))
-            edges = len(space.edges)
+            self.stem = stems(size, norm_factory(batch_norm, affine=True), stem)
+            found = list(places(size, lambda kind: nodes, stem))
+            edges = len(space.cells["normal"].edges)
             rows = {kind: (number * edges, (number + 1) * edges) for number, kind in enumerate(space.cells)}
             self.layers = nn.ModuleList(_Layer(space.cells[p.kind], p, rows[p.kind], inner) for p in found)
-            self.classifier = nn.Linear(space.num_nodes * found[-1].channels, size.num_classes)
+            self.classifier = nn.Linear(nodes * found[-1].channels, size.num_classes)
         init_weights(self, generator)
         self.to(memory_format=torch.channels_last)
 
@@ -108,7 +107,7 @@ class DartsSuperNet(nn.Module):
     def inherit(self, genotype: CellPair) -> DartsNetwork:
         """The network of one genotype with a copy of this supernet's weights and its normalisation: it computes what
         the supernet computes with one-hot edge weights."""
-        network = DartsNetwork(genotype, self.network_size, self.batch_norm, affine=False, stem=self.space.stem)
+        network = DartsNetwork(genotype, self.network_size, self.batch_norm, affine=False, stem=self.stem_kind)
         example = self.classifier.weight
         network.to(device=example.device, dtype=example.dtype)
         path_E = self.space.path(genotype)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from supernet.norm import NormFactory
 from supernet.operations import build_operation
-from supernet.spaces.base import Cell
+from supernet.wiring import Cell
 
 
 class MixedOp(nn.Module):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from supernet.genomes import Genome
 from supernet.norm import norm_factory
 from supernet.size import NetworkSize
-from supernet.spaces.sequential_cnn import Genome
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "swish": nn.SiLU, "gelu": nn.GELU}
 HIDDEN = 64

@@ -16,8 +16,8 @@ from darts.blackbox.methods.base import Baseline
 from darts.command.config import compose_config
 from darts.run.parts import build_one, build_part
 from darts.search.build import build_search
-from darts.tasks.datasets.base import Dataset
-from darts.training.fit import Recipe
+from darts.tasks.datasets.base import Source
+from darts.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -222,11 +222,13 @@ def composed(file: Path, folder: Path, tiny: bool) -> dict[str, Any]:
     text = file.read_text(encoding="utf-8")
     if own := re.search(r"^# darts (\w+):", text, re.MULTILINE):
         command = own[1]
+    example = re.search(r"^# darts (\w+) (\S+=.*)$", text, re.MULTILINE)
+    if example:
+        return compose_config(example[1], example[2].split())
     content = yaml.safe_load(text) or {}
     paths = [f"{group}.{key}='{folder}'" for key in ("root", "path", "run") if content.get(key, 0) in (None, "???")]
-    return compose_config(
-        command, [*(TINY if tiny and command == "search" else []), f"{'' if listed else '+'}{group}={name}", *paths]
-    )
+    tiny_words = TINY if tiny and command == "search" else []
+    return compose_config(command, [*tiny_words, f"{'' if listed else '+'}{group}={name}", *paths])
 
 
 def targets(node: Any) -> Iterator[str]:
@@ -272,8 +274,8 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
     if group == "oracle":
         assert type(build_one(settings, "oracle")) is get_class(part["_target_"])
     elif group == "dataset":
-        assert isinstance(build_part(part, group), Dataset)
-    elif group in ("baseline", "evaluator", "objective"):
+        assert isinstance(build_part(part, group), Source)
+    elif group in ("baseline", "evaluator", "objective", "space"):
         assert type(build_part(part, group)) is get_class(part["_target_"])
     elif group == "recipe":
         assert Recipe(**settings["recipe"]).epochs > 0

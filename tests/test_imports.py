@@ -54,7 +54,9 @@ NO_PARTS = {
     "darts.tasks.sizes",
     "darts.tasks.datasets",
     "darts.tasks.datasets.decoding",
+    "darts.tasks.datasets.numbers",
     "darts.tasks.datasets.reading",
+    "darts.tasks.datasets.windows",
 }
 # Modules that may know what a cell of NAS-Bench-201 looks like; everybody else asks the space.
 OF_CELLS = {"supernet.genotype", "supernet.spaces.cells", "supernet.cost"}

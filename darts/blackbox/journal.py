@@ -74,7 +74,9 @@ def as_csv(answers: Mapping[int, Sequence[Answer]], table: Table | None, column:
     """All evaluations by seed, a line each."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["seed", "number", "cell", "epochs", "trained", "value", "price", "truth", "seconds", "curve", "made_by"])
+    writer.writerow(
+        ["seed", "number", "cell", "epochs", "trained", "value", "price", "truth", "seconds", "curve", "made_by"]
+    )
     for seed, given in answers.items():
         for number, (cell, epochs, (value, taken, curve), price, seconds, made_by) in enumerate(given):
             truth = known_of(cell, table, column)

@@ -21,6 +21,7 @@ from darts.search.loop import Search
 from darts.search.phases import Steps
 from darts.search.state import SearchState
 from darts.tasks.build import build_task
+from darts.tasks.sizes import check_inputs
 from supernet.size import NetworkSize
 from supernet.spaces.base import Space, require
 
@@ -171,6 +172,9 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     with problems.of("data"):
         if "dataset" in built:
             built["task"] = build_task(settings, built["dataset"], settings["data"], "data")(seed=seed, device=device)
+    with problems.of():
+        if space is not None and "task" in built:
+            check_inputs(space, built["task"])
     problems.stop()
 
     assert space is not None

@@ -52,7 +52,7 @@ class Metric:
 
     def text(self, value: float) -> str:
         """The value for people: ``98.47%``."""
-        return f"{value:.2f}{self.unit}" if self.unit in ("", "%") else f"{value:.4g} {self.unit}"
+        return f"{value:.2f}%" if self.unit == "%" else f"{value:.4g} {self.unit}".rstrip()
 
 
 class Stream(Protocol):
@@ -84,14 +84,16 @@ class Task(ABC):
         steps_per_epoch: batches in one pass over the weights' part.
         train, valid: streams of the two parts.
         metric: what supernets and networks are judged by.
-        in_channels, outputs, image_size: what a network gets and has to give.
+        in_channels, outputs, image_size: what a network gets and has to give; of series the size is their length.
         full_image_size: side of images for the network that is trained in the end; None for `image_size`.
         sizes: items of the two parts.
         settings: what else a result hinges on; stands in it.
         about: the data in one line; `remarks` are what a user must know of single files.
         identity: what tells these data from others, by name; a run goes on with the same ones alone.
+        takes: ``images`` or ``series``: what a data set has to give, and what its networks get.
     """
 
+    takes = "images"
     identity: Mapping[str, str] = MappingProxyType({})
     about: str = ""
     remarks: tuple[str, ...] = ()

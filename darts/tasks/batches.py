@@ -5,6 +5,7 @@ Shape suffixes: N images, B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -52,10 +53,58 @@ class Normalizer:
         return bytes_BCHW * self.scale + self.shift
 
 
-class BatchStream:
-    """An endless stream of shuffled, augmented batches; its whole position is in its state.
+class ShuffledStream(ABC):
+    """An endless stream of shuffled batches; its whole position is in its state.
 
-    Every pass over the data has a fresh order; images that do not fill a last batch wait for the next pass.
+    Every pass over the data has a fresh order; items that do not fill a last batch wait for the next pass.
+
+    Args:
+        items: how many there are.
+        batch_size: items a batch.
+        generator: a CPU generator; owned by this stream.
+    """
+
+    def __init__(self, items: int, batch_size: int, generator: torch.Generator) -> None:
+        self.items, self.batch_size, self.generator = items, batch_size, generator
+        self.order = torch.empty(0, dtype=torch.long)
+        self.position = 0
+
+    @property
+    def batches(self) -> int:
+        """Full batches in one pass over the data."""
+        return self.items // self.batch_size
+
+    @abstractmethod
+    def batch(self, chosen_B: Tensor) -> Batch:
+        """The items at these places."""
+
+    def next(self) -> Batch:
+        """The next batch."""
+        if self.position + self.batch_size > len(self.order):
+            self.order = torch.randperm(self.items, generator=self.generator)
+            self.position = 0
+        chosen_B = self.order[self.position : self.position + self.batch_size]
+        self.position += self.batch_size
+        return self.batch(chosen_B)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Order and position within the pass, and the generator."""
+        return {"order": self.order, "position": self.position, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly there.
+
+        Raises:
+            ValueError: the state belongs to another number of items.
+        """
+        if len(state["order"]) not in (0, self.items):
+            raise ValueError(f"it was made with {len(state['order'])} items, now there are {self.items}")
+        self.order, self.position = state["order"], state["position"]
+        self.generator.set_state(state["generator"])
+
+
+class BatchStream(ShuffledStream):
+    """An endless stream of shuffled, augmented images.
 
     Args:
         images_NCHW, labels_N: the part of the data this stream draws from, on the device.
@@ -79,24 +128,12 @@ class BatchStream:
         self.cutout = cutout
         padding = dataset.crop_padding
         self.padded_NCHW = F.pad(images_NCHW, (padding,) * 4) if padding else images_NCHW
+        super().__init__(len(labels_N), batch_size, generator)
         self.images_NCHW, self.labels_N = images_NCHW, labels_N
-        self.padding, self.flip, self.batch_size = padding, dataset.flip, batch_size
-        self.normalize, self.generator = normalize, generator
-        self.order = torch.empty(0, dtype=torch.long)
-        self.position = 0
+        self.padding, self.flip, self.normalize = padding, dataset.flip, normalize
 
-    @property
-    def batches(self) -> int:
-        """Full batches in one pass over the data."""
-        return len(self.labels_N) // self.batch_size
-
-    def next(self) -> Batch:
-        """The next batch: floats (B, C, H, W) and labels (B)."""
-        if self.position + self.batch_size > len(self.order):
-            self.order = torch.randperm(len(self.labels_N), generator=self.generator)
-            self.position = 0
-        chosen_B = self.order[self.position : self.position + self.batch_size]
-        self.position += self.batch_size
+    def batch(self, chosen_B: Tensor) -> Batch:
+        """Floats (B, C, H, W) and labels (B)."""
         images_BCHW = self.normalize(self._augmented(chosen_B))
         if self.cutout:
             images_BCHW = images_BCHW * self._uncut(len(chosen_B)).to(images_BCHW.device)
@@ -129,18 +166,3 @@ class BatchStream:
         index = [part.to(device) for part in (chosen_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :])]
         picked_BHWC = self.padded_NCHW.permute(0, 2, 3, 1)[tuple(index)]
         return picked_BHWC.permute(0, 3, 1, 2).contiguous()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Order and position within the pass, and the generator."""
-        return {"order": self.order, "position": self.position, "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly there.
-
-        Raises:
-            ValueError: the state belongs to another number of images.
-        """
-        if len(state["order"]) not in (0, len(self.labels_N)):
-            raise ValueError(f"it was made with {len(state['order'])} images, now there are {len(self.labels_N)}")
-        self.order, self.position = state["order"], state["position"]
-        self.generator.set_state(state["generator"])

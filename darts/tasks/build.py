@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from darts.run.errors import UserError
 from darts.run.parts import allowed_class, check_arguments
 from darts.tasks.base import Task
-from darts.tasks.datasets.base import Dataset, smaller
+from darts.tasks.datasets.base import Dataset, Source, smaller
 
+OTHER = {"images": "task=classification", "series": "task=sequence_regression"}  # for what a data set gives
 CLASSIFICATION = {"_target_": "darts.tasks.classification.Classification"}
 
 
 def build_task(
-    settings: Mapping[str, Any], dataset: Dataset, options: Mapping[str, Any], path: str
+    settings: Mapping[str, Any], dataset: Source, options: Mapping[str, Any], path: str
 ) -> Callable[..., Task]:
     """A function that makes the task when it is told `seed` and `device`.
 
@@ -30,10 +32,19 @@ def build_task(
         ValueError: a resolution that is no positive number.
     """
     options = dict(options)
-    dataset = smaller(dataset, options.pop("resolution", None))
     node = settings.get("task") or CLASSIFICATION
     own = {key: value for key, value in node.items() if key != "_target_"}
-    task = allowed_class(str(node.get("_target_")), "task", settings["plugins"])
+    task: Any = allowed_class(str(node.get("_target_")), "task", settings["plugins"])
+    if task.takes != dataset.gives:
+        raise UserError(
+            f"task: {task.__name__} takes {task.takes}, and {dataset.name} gives {dataset.gives}; choose "
+            f"{OTHER[dataset.gives]}, or another data set"
+        )
+    resolution = options.pop("resolution", None)
+    if isinstance(dataset, Dataset):
+        dataset = smaller(dataset, resolution)
+    elif resolution is not None:
+        raise ValueError(f"resolution: got {resolution}; it is for images, and {dataset.name} gives {dataset.gives}")
     check_arguments(task, own, "task")
     check_arguments(task, options, path)
     return partial(task, dataset, **own, **options)

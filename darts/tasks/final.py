@@ -1,4 +1,4 @@
-"""The images of the network that is trained in the end: all for the weights, and some that it never sees."""
+"""The data of the network that is trained in the end: all for the weights, and some that it never sees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from darts.run.seeding import make_generator
 from darts.tasks.batches import split_indices
-from darts.tasks.datasets.base import Dataset, Images
+from darts.tasks.datasets.base import Dataset, Images, Source
+from darts.tasks.datasets.windows import FixedSeries, SeriesParts, SeriesSource, Windows
 
 HELD_OUT = 0.1  # of the training images, where there are no others to judge by
 
@@ -49,6 +50,11 @@ class FinalParts:
     judged: Images
     judged_on: str
 
+    @property
+    def watches(self) -> bool:
+        """Whether there are images for a look on the way."""
+        return self.watched is not None
+
     def on_the_way(self) -> Dataset:
         """The data set of the training; its second part is looked at after every epoch."""
         return Given(self.dataset, self.train, self.judged if self.watched is None else self.watched)
@@ -58,7 +64,49 @@ class FinalParts:
         return Given(self.dataset, self.train, self.judged)
 
 
-def final_parts(dataset: Dataset, held_out: float | None) -> FinalParts:
+@dataclass(frozen=True)
+class FinalSeries:
+    """The same of series: their end is what is judged by.
+
+    Attributes:
+        source: says what they are called.
+        parts: the windows; those for a look on the way are its second.
+        watches: whether there are some.
+        judged_on: what the last ones are, in words.
+    """
+
+    source: SeriesSource
+    parts: SeriesParts
+    watches: bool
+    judged_on: str = "windows kept for it"
+
+    def on_the_way(self) -> SeriesSource:
+        """The data of the training."""
+        return self._of(self.parts.valid if self.watches else self.parts.test)
+
+    def at_the_end(self) -> SeriesSource:
+        """The data of the judgement."""
+        return self._of(self.parts.test)
+
+    def _of(self, second: Windows) -> SeriesSource:
+        return FixedSeries(self.source.name, self.parts.train, second, self.parts.inputs)
+
+
+def final_parts(dataset: Source, held_out: float | None) -> FinalParts | FinalSeries:
+    """What a final network is trained on, watched by and judged by.
+
+    Raises:
+        ValueError: a share outside [0, 1), or none where there is nothing else to judge by.
+    """
+    if held_out is not None and not 0 <= held_out < 1:
+        raise ValueError(f"held_out: got {held_out}; give a share from 0, below 1, or null")
+    if isinstance(dataset, SeriesSource):
+        return FinalSeries(dataset, dataset.load(1 - (held_out or 0.0)), bool(held_out))
+    assert isinstance(dataset, Dataset)
+    return final_images(dataset, held_out)
+
+
+def final_images(dataset: Dataset, held_out: float | None) -> FinalParts:
     """All images of a data set, whatever a search did with them; the same are held out in every run, so that runs of
     several seeds can be compared and joined by them.
 
@@ -68,10 +116,8 @@ def final_parts(dataset: Dataset, held_out: float | None) -> FinalParts:
             network is judged by, a tenth if None.
 
     Raises:
-        ValueError: a share outside [0, 1), or none where there are no test images.
+        ValueError: no share where there are no test images.
     """
-    if held_out is not None and not 0 <= held_out < 1:
-        raise ValueError(f"held_out: got {held_out}; give a share from 0, below 1, or null")
     train, valid = dataset.load_train(), dataset.load_valid()
     if valid is not None:
         train = train.joined(valid)

@@ -5,8 +5,22 @@ from __future__ import annotations
 import random
 
 from darts.run.memory import check_weights
+from darts.tasks.base import Task
 from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
+
+
+def check_inputs(space: Space, task: Task) -> None:
+    """Refuse networks that do not take what a task gives.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if space.takes != task.takes:
+        raise ValueError(
+            f"space: networks of {type(space).__name__} take {space.takes}, and the task gives {task.takes}; choose "
+            "another space, or task= and dataset= that go with it"
+        )
 
 
 def check_network(space: Space, channels: int, cells: int, genotype: Genotype = None) -> None:

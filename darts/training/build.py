@@ -16,11 +16,12 @@ from darts.run.seeding import make_generator, set_determinism
 from darts.run.settings import fixed
 from darts.tasks.base import Task
 from darts.tasks.build import build_task
-from darts.tasks.datasets.base import Dataset
+from darts.tasks.datasets.base import Source
 from darts.tasks.final import final_parts
-from darts.tasks.sizes import check_network
-from darts.training.fit import Recipe, initialised
+from darts.tasks.sizes import check_inputs, check_network
+from darts.training.fit import initialised
 from darts.training.model import Model
+from darts.training.recipe import Recipe
 from darts.training.result import SCRATCH
 from darts.training.retraining import Plan, Retraining
 from darts.training.transfer import take_over
@@ -91,7 +92,7 @@ class Tasks(NamedTuple):
     judged_on: str
 
 
-def tasks_of(settings: Mapping[str, Any], dataset: Dataset, seed: int, device: torch.device) -> Tasks:
+def tasks_of(settings: Mapping[str, Any], dataset: Source, seed: int, device: torch.device) -> Tasks:
     """What `darts retrain` trains and judges on.
 
     Raises:
@@ -101,9 +102,9 @@ def tasks_of(settings: Mapping[str, Any], dataset: Dataset, seed: int, device: t
     parts = final_parts(dataset, data.pop("held_out", None))
     options: dict[str, Any] = {"seed": seed, "device": device}
     task = final = build_task(settings, parts.on_the_way(), data, "data")(**options)
-    if parts.watched is not None:
+    if parts.watches:
         final = build_task(settings, parts.at_the_end(), data, "data")(**options)
-    return Tasks(task, final, parts.watched is not None, parts.judged_on)
+    return Tasks(task, final, parts.watches, parts.judged_on)
 
 
 def build_retraining(settings: Mapping[str, Any], run_dir: Path, start: Model | None = None) -> Retraining:
@@ -155,6 +156,9 @@ def build_retraining(settings: Mapping[str, Any], run_dir: Path, start: Model | 
     set_determinism(engine.deterministic)
     with problems.of("data"):
         built["tasks"] = tasks_of(settings, built["dataset"], seed, built["device"])
+    with problems.of():
+        if "tasks" in built:
+            check_inputs(built["space"], built["tasks"].task)
     problems.stop()
     torch.manual_seed(seed)
     tasks: Tasks = built["tasks"]

@@ -22,9 +22,10 @@ from darts.run.checkpoint import (
 from darts.run.environment import environment
 from darts.run.signals import Interrupted, StopRequest
 from darts.tasks.base import Task
-from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit
+from darts.training.fit import FitMonitor, FitState, evaluate, fit
 from darts.training.judging import answers, calibration, confusion, mistakes
 from darts.training.model import About, judged_by, model_path, save_model, sizes_of
+from darts.training.recipe import Recipe
 from darts.training.result import SCRATCH, RetrainResult
 from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space

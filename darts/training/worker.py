@@ -16,7 +16,8 @@ import torch
 from darts.run.files import replacing
 from darts.run.seeding import make_generator
 from darts.tasks.base import Task
-from darts.training.fit import Diverged, FitMonitor, FitState, Recipe, evaluate, fit, initialised
+from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit, initialised
+from darts.training.recipe import Recipe
 from supernet.spaces.base import Genotype, Space
 
 # A server, where there is one, has imported torch when a worker is wanted, and has computed nothing yet

@@ -12,7 +12,8 @@ from supernet.cost import edge_cost
 from supernet.relaxations.base import EdgeWeights, Parameters
 from supernet.relaxations.single_path import SinglePath
 from supernet.size import NetworkSize
-from supernet.spaces.base import Cell, Space
+from supernet.spaces.base import Space
+from supernet.wiring import Cell
 
 DRAWN = 256  # cells drawn at once
 TRIES = 100  # such draws before another depth is tried

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from supernet.genotype import Genotype, edges_of
 from supernet.size import Cost, NetworkSize
-from supernet.spaces.base import Cell, Space
+from supernet.spaces.base import Space
+from supernet.wiring import Cell
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from supernet.cell_pair import INPUTS, KINDS, CellPair, Edge, HalfCell, half_cell, parse_pair
 from supernet.size import Cost, NetworkSize
-from supernet.spaces.base import LEFT_OUT, Cell, Space
+from supernet.spaces.base import LEFT_OUT, Space
+from supernet.wiring import Cell
 
 if TYPE_CHECKING:
     import torch
@@ -191,20 +192,6 @@ class DartsCells(Space):
         """Number of genotypes."""
         return prod(self.choices)
 
-    def genotype(self, index: int) -> CellPair:
-        """The genotype at a place: its decisions as digits, the first most significant."""
-        digits = []
-        for count in reversed(self.choices):
-            index, digit = divmod(index, count)
-            digits.append(digit)
-        return self.decided(digits[::-1])
-
-    def index(self, genotype: CellPair) -> int:
-        found = 0
-        for digit, count in zip(self.decisions(genotype), self.choices, strict=True):
-            found = found * count + digit
-        return found
-
     def encode(self, genotype: CellPair) -> list[int]:
         """One-hot code of the operation, edge by edge of both cells; zeros where there is no edge."""
         return [int(choice == place) for choice in self.path(genotype) for place in range(len(self.operations))]
@@ -285,7 +272,7 @@ class DartsCells(Space):
     ) -> DartsSuperNet:
         from supernet.darts_supernet import DartsSuperNet
 
-        return DartsSuperNet(self, size, batch_norm, generator)
+        return DartsSuperNet(self, size, batch_norm, generator, self.stem)
 
 
 @lru_cache(1000)

@@ -6,8 +6,9 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from supernet.genomes import Genome, Layer
 from supernet.size import Cost, NetworkSize
 from supernet.spaces.base import Space
 
@@ -19,27 +20,6 @@ KERNELS = (1, 3, 5, 7)
 FILTERS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 REDUCTIONS = 2
 SHAPE = "a genome reads N32-3-relu+R64-5-gelu+...: kind, filters, kernel, activation of every layer"
-
-
-class Layer(NamedTuple):
-    """One convolution; `reduces` says whether its stride is 2."""
-
-    reduces: bool
-    filters: int
-    kernel: int
-    activation: str
-
-    def __str__(self) -> str:
-        return f"{'R' if self.reduces else 'N'}{self.filters}-{self.kernel}-{self.activation}"
-
-
-class Genome(NamedTuple):
-    """The layers in order."""
-
-    layers: tuple[Layer, ...]
-
-    def __str__(self) -> str:
-        return "+".join(map(str, self.layers))
 
 
 class SequentialCnn(Space):
@@ -189,8 +169,8 @@ class SequentialCnn(Space):
         return Genome((*genotype.layers[:place], layer, *genotype.layers[place + 1 :]))
 
     def crossover(self, first: Genome, second: Genome, rng: random.Random) -> Genome:
-        """The layers up to the first reduction, those up to the second and the rest each come from either parent; normal
-        layers at the end are left out where the child would have too many."""
+        """The layers up to the first reduction, those up to the second and the rest each come from either parent;
+        normal layers at the end are left out where the child would have too many."""
         parts = zip(_thirds(first), _thirds(second), strict=True)
         chosen = [rng.choice(pair) for pair in parts]
         layers = [layer for part in chosen for layer in part]
@@ -201,7 +181,8 @@ class SequentialCnn(Space):
     def options(self, decisions: Sequence[int]) -> int:
         """Four decisions a layer: what it is (normal, reduction, or the end), its filters, kernel and activation. What
         would break the constraints is not on offer: a row goes on until both reductions are there."""
-        row, kinds = list(decisions), []
+        row = list(decisions)
+        kinds: list[str] = []
         while row:
             kinds.append(self._kinds(kinds)[row[0]])
             if kinds[-1] == "end":

@@ -47,7 +47,13 @@ def samples(space: Space, count: int = SAMPLES, seed: int = 0) -> list[Any]:
 SIZES = {"images": NetworkSize(4, 3, 5, 3, 16), "series": NetworkSize(6, 1, 1, 2, 7)}
 WORDS = {
     "images": ["dataset=fake", "dataset.image_size=16", "dataset.images=64", "data.batch_size=16"],
-    "series": ["task=sequence_regression", "dataset=adding", "dataset.length=5", "dataset.items=64"],
+    "series": [
+        "task=sequence_regression",
+        "dataset=adding",
+        "dataset.length=5",
+        "dataset.items=64",
+        "data.batch_size=16",
+    ],
 }
 
 
@@ -180,7 +186,7 @@ def test_the_supernet_at_one_genotype_is_its_network(name: str) -> None:
     space = able(name, "supernet")
     size, inputs = small(space)
     inputs = inputs.double()
-    supernet = space.supernet(size, generator=torch.Generator().manual_seed(1)).double()
+    supernet = space.supernet(size, generator=torch.Generator().manual_seed(1)).double().eval()
     for genotype in samples(space, 3):
         path = space.path(genotype)
         assert space.relaxed(path) == genotype

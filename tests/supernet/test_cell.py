@@ -21,8 +21,8 @@ from supernet.cell import SearchCell
 from supernet.mixed_op import MixedOp, ReferenceCell
 from supernet.norm import NormFactory, held_statistics, norm_factory
 from supernet.operations import AvgPool3x3, ReLUConvBN, Zero, build_operation, register_operation
-from supernet.spaces.base import Cell
 from supernet.spaces.cells import NAS_BENCH_201, CellSpace
+from supernet.wiring import Cell
 
 pytestmark = pytest.mark.usefixtures("fast_forms")
 

@@ -17,8 +17,9 @@ from torch import nn
 from supernet.genotype import Genotype
 from supernet.relaxations.base import EdgeWeights
 from supernet.size import Cost, NetworkSize
-from supernet.spaces.base import ABILITIES, Cell, Space, require
+from supernet.spaces.base import ABILITIES, Space, require
 from supernet.spaces.cells import CellSpace
+from supernet.wiring import Cell
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are noisy
 

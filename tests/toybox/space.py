@@ -14,7 +14,8 @@ from supernet.norm import norm_factory
 from supernet.operations import build_operation
 from supernet.relaxations.base import EdgeWeights
 from supernet.size import Cost, NetworkSize
-from supernet.spaces.base import Cell, Space
+from supernet.spaces.base import Space
+from supernet.wiring import Cell
 
 NAMES = ("skip_connect", "nor_conv_1x1", "avg_pool_3x3")
 PAIR = Cell(NAMES, ((0, 1), (0, 2)), output="sum")

@@ -16,8 +16,8 @@ from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
 from darts.blackbox.methods.base import Candidate, at_least
 from darts.blackbox.termination import RULES, Termination
 from darts.run.errors import UserError
-from darts.tasks.sizes import check_network
-from darts.training.fit import Recipe
+from darts.tasks.sizes import check_inputs, check_network
+from darts.training.recipe import Recipe
 from darts.training.worker import Died, Job, Site, Worker
 from supernet.spaces.base import Genotype
 
@@ -82,6 +82,7 @@ class TrainEvaluator(Evaluator):
         check_network(context.space, self.channels, self.cells)
         make_task = partial(context.task, **self.data)
         task = make_task(device=torch.device("cpu"))  # so that what does not fit is said before a worker starts
+        check_inputs(context.space, task)
         self.name, self.metric, self.epoch_images = task.name, task.metric, task.steps_per_epoch * task.batch_size
         threads = max(1, torch.get_num_threads() // self.workers)
         self.site = Site(context.space, make_task, self.channels, self.cells, context.device, threads, context.plugins)

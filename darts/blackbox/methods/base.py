@@ -126,9 +126,7 @@ def known_mutations(given: Mapping[str, float], space: Space) -> dict[str, float
         ValueError: one that the space does not have.
     """
     if unknown := [name for name in given if name not in space.mutations]:
-        raise ValueError(
-            f"mutations: got {unknown[0]!r}; {type(space).__name__} has {', '.join(space.mutations)}"
-        )
+        raise ValueError(f"mutations: got {unknown[0]!r}; {type(space).__name__} has {', '.join(space.mutations)}")
     return dict(given)
 
 

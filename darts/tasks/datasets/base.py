@@ -76,7 +76,19 @@ class Images:
         return mean_C.float(), variance_C.sqrt().clamp(min=1 / 255).float()
 
 
-class Dataset(ABC):
+class Source(ABC):
+    """Where a task's data come from.
+
+    Attributes:
+        name: what reports call it.
+        gives: ``images`` or ``series``: what a task has to take.
+    """
+
+    name: str
+    gives = "images"
+
+
+class Dataset(Source):
     """A source of images. The engine calls `load_train` once; nothing in a search calls `load_test`.
 
     Args:

@@ -33,7 +33,8 @@ from darts.run.errors import UserError
 from darts.run.seeding import make_generator
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
-from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit, initialised
+from darts.training.fit import FitMonitor, FitState, evaluate, fit, initialised
+from darts.training.recipe import Recipe
 from darts.training.worker import Job
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype

@@ -13,8 +13,9 @@ from darts.report import palette
 from darts.report.cell import draw_cell
 from darts.report.svg import cell_svg
 from supernet.size import Cost, NetworkSize
-from supernet.spaces.base import Cell, Space
+from supernet.spaces.base import Space
 from supernet.spaces.cells import CellSpace
+from supernet.wiring import Cell
 
 
 class Words(Space):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from darts.run.seeding import make_generator
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
-from darts.training.fit import Diverged, FitMonitor, FitState, Recipe, evaluate, fit, initialised
+from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit, initialised
+from darts.training.recipe import Recipe
 from darts.training.schedules import cosine
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
-from darts.training.fit import FitMonitor, FitState, Mixing, Recipe, fit, fit_step
+from darts.training.fit import FitMonitor, FitState, Mixing, fit, fit_step
 from darts.training.judging import BINS, calibration, confusion
+from darts.training.recipe import Recipe
 
 DATA = Fake(images=64, num_classes=4, crop_padding=0, flip=False)
 

@@ -19,7 +19,8 @@ from darts.cli import main
 from darts.run.checkpoint import load_checkpoint
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
-from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit
+from darts.training.fit import FitMonitor, FitState, evaluate, fit
+from darts.training.recipe import Recipe
 from darts.training.retraining import Retraining
 from darts.training.transfer import hold, take_over
 from supernet.discrete_network import DiscreteNetwork

@@ -20,7 +20,8 @@ from darts.tasks.base import Task
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
 from darts.training import worker
-from darts.training.fit import FitMonitor, FitState, Recipe, evaluate, fit, initialised
+from darts.training.fit import FitMonitor, FitState, evaluate, fit, initialised
+from darts.training.recipe import Recipe
 from darts.training.worker import Died, Job, Site, Worker
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
