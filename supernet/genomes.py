@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from supernet.genotype import Genotype
+
 
 class Layer(NamedTuple):
     """One convolution; `reduces` says whether its stride is 2."""
@@ -49,3 +51,21 @@ class RecurrentGenome(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}/layers={self.layers}/width={self.width}/dropout={self.dropout:g}/{self.activation}"
+
+
+class Widths(NamedTuple):
+    """Channels of every block."""
+
+    channels: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self.channels))
+
+
+class Motifs(NamedTuple):
+    """Graphs of all levels, the lowest first; the last is the cell."""
+
+    motifs: tuple[Genotype, ...]
+
+    def __str__(self) -> str:
+        return ";".join(map(str, self.motifs))

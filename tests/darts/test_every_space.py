@@ -77,7 +77,7 @@ def counted(network: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
 
 def genes(genotype: Any) -> set[str]:
     """What a text is made of."""
-    return set(re.split(r"[|+/; ]+", str(genotype)))
+    return set(re.split(r"[|+/;: ]+", str(genotype)))
 
 
 @pytest.mark.parametrize("name", NAMES)
