@@ -18,6 +18,7 @@ from supernet.relaxations.base import EdgeWeights
 from supernet.size import NetworkSize
 from supernet.spaces.base import Space
 
+TINY = 1e-12
 RANGE = 0.1  # of initial weights; twice that of the published ones, whose states are ten times as wide
 
 
@@ -66,7 +67,7 @@ class _Recurrent(nn.Module):
     def read(self, x_BLC: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
         """Answers (B, K) after all steps; `step` goes from node 0 to the new state."""
         inputs_BLD = self.inputs(x_BLC)
-        state_BH = x_BLC.new_zeros(len(x_BLC), self.state_size)
+        state_BH = x_BLC.new_zeros(x_BLC.shape[0], self.state_size)
         for input_BD in inputs_BLD.unbind(dim=1):
             first_BH = moved(state_BH, input_BD + self.state(state_BH), "tanh")
             state_BH = step(first_BH)
@@ -103,7 +104,8 @@ class RecurrentNetwork(_Recurrent):
 
 
 class RecurrentSuperNet(_Recurrent):
-    """All cells in one: a node is the weighted sum of what follows each earlier node by each activation.
+    """All cells in one: a node is the weighted mean of what follows each earlier node by each activation, so states do
+    not grow from node to node (the published search normalises them by batch statistics for that).
 
     Args:
         space: what can be discovered.
@@ -146,6 +148,7 @@ class RecurrentSuperNet(_Recurrent):
                 from_TBH = torch.stack([states[source] for source in sources])
                 gate_TBH, h_TBH = weight(from_TBH).chunk(2, dim=-1)
                 share_OT = weights_EO[edges][:, used].T[:, :, None, None]
+                share_OT = share_OT / share_OT.sum().clamp_min(TINY)
                 after_TBH = sum(w_T * activated(names[o], h_TBH) for w_T, o in zip(share_OT, used, strict=True))
                 kept_TBH = share_OT.sum(dim=0) * from_TBH
                 states.append((kept_TBH + gate_TBH.sigmoid() * (after_TBH - kept_TBH)).sum(dim=0))

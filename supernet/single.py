@@ -92,7 +92,8 @@ def _normalised(layer: nn.BatchNorm2d, x_BCHW: Tensor, channels: int, weight: Te
         layer.num_batches_tracked.add_(1)
     scale, shift = (None if v is None else v[:channels] for v in (layer.weight, layer.bias))
     if weight is not None:
-        scale = weight.expand(channels) if scale is None else weight * scale
+        # a copy: batch_norm's backward pass writes as many numbers as there are into the memory of its scale's shape
+        scale = weight.repeat(channels) if scale is None else weight * scale
         shift = None if shift is None else weight * shift
     return F.batch_norm(
         x_BCHW, mean, var, scale, shift, layer.training or mean is None, layer.momentum or 0.0, layer.eps

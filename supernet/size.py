@@ -28,7 +28,7 @@ class NetworkSize:
         cells: cells a stage, N.
         num_classes: outputs K.
         in_channels: of an input.
-        image_size: side of an input, pixels.
+        image_size: side of an image, pixels; steps of a series.
     """
 
     channels: int = 16
@@ -37,6 +37,16 @@ class NetworkSize:
     in_channels: int = 3
     image_size: int = 32
 
+    def input_shape(self, takes: str, batch: int) -> tuple[int, ...]:
+        """Of a batch of what networks take, ``images`` or ``series``; see `supernet.spaces.base.Space`."""
+        if takes == "series":
+            return (batch, self.image_size, self.in_channels)
+        return (batch, self.in_channels, self.image_size, self.image_size)
+
+    @property
+    def data(self) -> str:
+        """What it says of images: ``32x32, 10 classes``."""
+        return f"{self.image_size}x{self.image_size}, {self.num_classes} classes"
+
     def __str__(self) -> str:
-        image = f"{self.image_size}x{self.image_size}"
-        return f"C={self.channels}, N={self.cells}, {image}, {self.num_classes} classes"
+        return f"C={self.channels}, N={self.cells}, {self.data}"

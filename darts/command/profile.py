@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,16 @@ Batch normalisation is folded into the convolutions first, as darts export does;
         folder = chosen_run_dir(settings["run_dir"], self.name)
         check_own(folder, self.name, ("batches", "repeats"))
         network = network.eval()
-        counts = counted(network, size)
+        shape = partial(size.input_shape, space.takes)
+        counts = counted(network, shape)
         content = {
-            "cell": str(cell), "network": str(size), "params": parameters_of(network),
+            "cell": str(cell), "network": space.size_text(size), "params": parameters_of(network),
             "flops": space.cost(cell, size).flops, "flops_by_operator": counts["flops"],
             "activations": counts["activations"], "folded": settings["fold"],
         }  # fmt: skip
         with threads_of(settings["engine"]["threads"]):
             found = all_measured(
-                folded(network) if settings["fold"] else network, size, numbers, settings["repeats"], built["device"]
+                folded(network) if settings["fold"] else network, shape, numbers, settings["repeats"], built["device"]
             )
             content |= {"timing": [asdict(one) for one in found], "versions": environment(built["device"])}
         if not folder.exists():

@@ -112,7 +112,7 @@ def describe(space: Space, genotype: Genotype, table: Table | None) -> dict[str,
         "canonical": space.canonical_form(genotype),
         "params": cost.params,
         "flops": cost.flops,
-        "network_size": str(size),
+        "network_size": space.size_text(size),
         "table": table.name if table is not None else None,
         "accuracies": table.rows(genotype) if table is not None else [],
     }

@@ -29,7 +29,7 @@ class Exported:
 
     Attributes:
         path, bytes: of it.
-        difference: largest of the outputs from those of the model, over random images in batches of 1 and 64.
+        difference: largest of the outputs from those of the model, over random inputs in batches of 1 and 64.
         seconds: for all of it.
     """
 
@@ -82,11 +82,10 @@ def export(model: Model, form: Format, path: Path, overwrite: bool = False, plug
 
 @torch.no_grad()
 def largest_difference(model: Model, answer: Answer) -> float:
-    """Between what a file and a model answer to random images; not a number if an answer is none."""
-    size, gaps = model.about.network_size, []
+    """Between what a file and a model answer to random inputs; not a number if an answer is none."""
+    gaps = []
     generator = make_generator(0, "export")
     for batch in BATCHES:
-        shape = (batch, size.in_channels, size.image_size, size.image_size)
-        images_BCHW = torch.randn(shape, generator=generator)
-        gaps.append((answer(images_BCHW) - model.network(images_BCHW)).abs().max())
+        inputs = torch.randn(model.about.input_shape(batch), generator=generator)
+        gaps.append((answer(inputs) - model.network(inputs)).abs().max())
     return float(torch.stack(gaps).max())

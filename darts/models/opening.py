@@ -84,7 +84,7 @@ def inherited_model(folder: Path, stored: dict[str, Any], plugins: Sequence[str]
     judged = judged_by(state.task.metric, evaluate(network, state.task), images)
     about = About(
         result.cell, stored["space"], sizes_of(size), "inherited from the supernet of a search", state.task.name,
-        state.task.inputs(), judged,
+        state.task.inputs(), judged, state.task.takes,
     )  # fmt: skip
     return Model(network.eval(), about, state.space, genotype)
 

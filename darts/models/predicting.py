@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from darts.models.formats.base import Answer
 from darts.models.formats.onnx import session_of
 from darts.models.opening import open_model
 from darts.run.errors import UserError, reason
@@ -41,20 +42,37 @@ def open_predictor(path: Path, weights: str = "last", plugins: Sequence[str] = (
     Raises:
         UserError: no such file, one that is broken or not ours, or a model that does not classify images.
     """
-    if path.suffix == ".onnx" and path.is_file():
-        predictor = _of_onnx(path)
-    else:
+    return predictor_of(*open_answer(path, weights, plugins))
+
+
+def predictor_of(about: About, answer: Answer) -> Predictor:
+    """The same from what `open_answer` gives.
+
+    Raises:
+        UserError: the model does not classify images that files can hold.
+    """
+    about.check_classifier("darts predict")
+    if about.network_size.in_channels not in MODES:
+        raise UserError(f"model: it takes images of {about.network_size.in_channels} channels; files have 1 or 3")
+    normalize = about.normalizer(torch.device("cpu"))
+    return Predictor(about, lambda images_BCHW: answer(normalize(images_BCHW)).softmax(dim=1))
+
+
+def open_answer(path: Path, weights: str = "last", plugins: Sequence[str] = ()) -> tuple[About, Answer]:
+    """What a model says of itself, and its answers (B, K) to normalised inputs; no code of a file is run.
+
+    Raises:
+        UserError: no such file, or one that is broken or not ours; the answers raise it too.
+    """
+    if path.suffix != ".onnx" or not path.is_file():
         model = open_model(path, "model", weights, plugins)
-        predictor = Predictor(model.about, model)
-    predictor.about.check_classifier("darts predict")
-    if predictor.about.network_size.in_channels not in MODES:
-        raise UserError(
-            f"model: {path} takes images of {predictor.about.network_size.in_channels} channels; files have 1 or 3"
-        )
-    return predictor
 
+        def of_model(inputs: Tensor) -> Tensor:
+            with torch.no_grad():
+                outputs: Tensor = model.network(inputs)
+            return outputs
 
-def _of_onnx(path: Path) -> Predictor:
+        return model.about, of_model
     try:
         answer, note = session_of(path)
     except UserError:
@@ -68,21 +86,19 @@ def _of_onnx(path: Path) -> Predictor:
     if content is None:
         raise UserError(f"model: {path} was not written by darts export: it says nothing of classes and image size")
     about = About.read(content, path, "model")
-    about.check_classifier("darts predict")
-    normalize = about.normalizer(torch.device("cpu"))
 
-    def probabilities(images_BCHW: Tensor) -> Tensor:
+    def checked(inputs: Tensor) -> Tensor:
         try:
-            logits_BK = answer(normalize(images_BCHW))
-            if logits_BK.shape != (len(images_BCHW), len(about.classes)):
-                raise ValueError(f"its output has the shape {tuple(logits_BK.shape)}")
-            return logits_BK.softmax(dim=1)
+            outputs_BK = answer(inputs)
+            if outputs_BK.shape != (len(inputs), about.network_size.num_classes):
+                raise ValueError(f"its output has the shape {tuple(outputs_BK.shape)}")
         except Exception as error:  # of the runtime too, which has a type for every reason
             raise UserError(
                 f"model: {path} does not answer as it says ({reason(error)}); give an intact file"
             ) from None
+        return outputs_BK
 
-    return Predictor(about, probabilities)
+    return about, checked
 
 
 @dataclass(frozen=True)

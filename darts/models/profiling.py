@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts.run.quiet import quiet
-from darts.run.timing import timed
-from supernet.size import NetworkSize
+from darts.run.timing import Shape, timed, zeros
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,10 @@ class Measured:
     peak_mb: float
 
 
-def images_of(size: NetworkSize, count: int, device: torch.device) -> Tensor:
-    """Zeros (B, C, H, W) in the layout of fast convolutions."""
-    shape = (count, size.in_channels, size.image_size, size.image_size)
-    return torch.zeros(shape, device=device).to(memory_format=torch.channels_last)
-
-
 @torch.inference_mode()
-def measured(network: nn.Module, size: NetworkSize, images: int, repeats: int, device: torch.device) -> Measured:
+def measured(network: nn.Module, shape: Shape, images: int, repeats: int, device: torch.device) -> Measured:
     """Time and memory of a network in evaluation mode on its device."""
-    images_BCHW = images_of(size, images, device)
+    images_BCHW = zeros(shape(images), device)
     ms = [1e3 * second for second in timed(lambda: network(images_BCHW), repeats, device)]
     median = float(np.median(ms))
     return Measured(
@@ -98,10 +91,10 @@ class _Living(TorchDispatchMode):
             self.held -= size
 
 
-def counted(network: nn.Module, size: NetworkSize) -> dict[str, Any]:
+def counted(network: nn.Module, shape: Shape) -> dict[str, Any]:
     """fvcore's counts of one image: `flops` by operator (convolutions and linear layers are the benchmark's),
     `activations`, the values that convolutions and linear layers put out, and both as a table by module."""
-    images_BCHW = images_of(size, 1, next(network.parameters()).device)
+    images_BCHW = zeros(shape(1), next(network.parameters()).device)
     with quiet("fvcore"):  # torch warns of scripts and traces, which fvcore makes
         from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis, flop_count_table
 
@@ -121,8 +114,8 @@ def parameters_of(network: nn.Module) -> int:
 
 
 def all_measured(
-    network: nn.Module, size: NetworkSize, batches: Sequence[int], repeats: int, device: torch.device
+    network: nn.Module, shape: Shape, batches: Sequence[int], repeats: int, device: torch.device
 ) -> list[Measured]:
     """`measured` for every size of a batch."""
     network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return [measured(network, size, images, repeats, device) for images in batches]
+    return [measured(network, shape, images, repeats, device) for images in batches]

@@ -28,7 +28,7 @@ def export_lines(about: About, form: str, written: Exported) -> Lines:
     if about.origin.startswith("inherited"):
         lines.append(("", "shared weights are a beginning; for a network to use: darts retrain run=RUN_DIR"))
     lines.append(
-        ("input", f"batches of {size.in_channels} x {size.image_size} x {size.image_size}, normalised; {size}")
+        ("input", f"batches of {' x '.join(map(str, about.input_shape(1)[1:]))}, normalised, of {about.takes}")
     )
     lines.append((form, f"{written.path}  ({written.bytes / 1e6:.2f} MB, {written.seconds:.1f} s)"))
     lines.append(("checked", f"outputs at most {written.difference:.1e} off the model, in batches of 1 and 64"))

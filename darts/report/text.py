@@ -45,8 +45,9 @@ def accuracy_label(row: Mapping[str, Any]) -> str:
 
 def spread(values: Sequence[float]) -> str:
     """``94.05 +- 0.23``: mean and standard deviation over runs."""
-    deviation = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{deviation}"
+    digits = 2 if max(map(abs, values), default=0) >= 10 else 4  # percent, or errors
+    deviation = f" +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{deviation}"
 
 
 def _judged(standing: dict[str, Any]) -> str:
@@ -78,9 +79,8 @@ def verdict_lines(verdict: Mapping[str, Any], steps: int) -> Lines:
         lines.append(f"least on {least['edge']}: {weights}")
         if open_edges:
             lines[-1] += f"; a lead is {clear}"
-            lines.append(
-                "another seed may give another cell; search longer, or let short trainings choose: method=finalists"
-            )
+            others = ", or let short trainings choose: method=finalists" if verdict.get("short_trainings", True) else ""
+            lines.append(f"another seed may give another cell; search longer{others}")
     elif verdict["by"] == "elimination":
         lines.append("by elimination: one operation an edge is left, and nothing says how close it was")
     elif verdict["undecided"] is None and not open_edges:

@@ -7,7 +7,16 @@ from collections.abc import Callable
 
 import torch
 
+Shape = Callable[[int], tuple[int, ...]]
+"""From a number of items to the shape of a batch of them."""
+
 WARM_UP = 2  # calls that are not timed
+
+
+def zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """A batch of zeros; images in the layout of fast convolutions."""
+    found = torch.zeros(shape, device=device)
+    return found.to(memory_format=torch.channels_last) if found.dim() == 4 else found
 
 
 def timed(call: Callable[[], object], repeats: int, device: torch.device) -> list[float]:

@@ -48,8 +48,10 @@ def result_of(
         supernet_valid=last[f"valid_{task.metric.name}"],
         flops=cost.flops,
         params=cost.params,
-        network_size=str(size),
-        benchmark_cost=None if size == benchmark else asdict(benchmark_cost) | {"network_size": str(benchmark)},
+        network_size=space.size_text(size),
+        benchmark_cost=None
+        if size == benchmark or benchmark != NetworkSize()
+        else asdict(benchmark_cost) | {"network_size": str(benchmark)},
         searched_on=task.name,
         settings={
             "batch_norm": getattr(state.network, "batch_norm", None),

@@ -76,7 +76,7 @@ def verdict(
     return {
         "by": by, "clear_lead": CLEAR / len(space.candidates), "edges": edges,
         "undecided": len(open_edges) if known else None, "unchanged_since": since,
-        "stable": since <= (1 - LAST) * history[-1]["step"],
+        "stable": since <= (1 - LAST) * history[-1]["step"], "short_trainings": space.every_edge,
     }  # fmt: skip
 
 

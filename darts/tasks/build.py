@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -23,7 +24,8 @@ def build_task(
     Args:
         settings: of the command; configs of version 0.1 have no `task` and classify.
         dataset: where the data come from.
-        options: further arguments of the task, such as `split` and `batch_size`; and `resolution`, the side that images
+        options: further arguments of the task, such as `split` and `batch_size`, of which those that are 0 or null need
+            not be known to it; and `resolution`, the side that images
             are resized to if they are larger.
         path: where they stand in the config, for messages.
 
@@ -45,6 +47,8 @@ def build_task(
         dataset = smaller(dataset, resolution)
     elif resolution is not None:
         raise ValueError(f"resolution: got {resolution}; it is for images, and {dataset.name} gives {dataset.gives}")
+    known = inspect.signature(task).parameters
+    options = {name: value for name, value in options.items() if value or name in known}  # 0 asks for nothing
     check_arguments(task, own, "task")
     check_arguments(task, options, path)
     return partial(task, dataset, **own, **options)

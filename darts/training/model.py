@@ -43,6 +43,7 @@ class About:
         trained_on: the data.
         inputs: see `darts.tasks.base.Task.inputs`.
         judged: {name, unit, value, on} of the metric that the network was judged by; None if it was not.
+        takes: what its inputs are, see `supernet.spaces.base.Space`.
     """
 
     cell: str
@@ -52,6 +53,7 @@ class About:
     trained_on: str
     inputs: Mapping[str, Any]
     judged: Mapping[str, Any] | None = None
+    takes: str = "images"
 
     @classmethod
     def read(cls, content: object, path: Path, option: str) -> About:
@@ -87,7 +89,12 @@ class About:
         for name, number in self.size.items():
             if type(number) is not int or number < 1:
                 raise ValueError(f"size, {name}: {number!r}")
+        if self.takes not in ("images", "series"):
+            raise ValueError(f"takes: {self.takes!r}")
         if not self.inputs:
+            return
+        if self.takes == "series":
+            self._check_series()
             return
         classes, side = self.inputs["classes"], self.inputs["decoded_size"]
         if len(classes) != self.size["num_classes"] or not all(isinstance(name, str) for name in classes):
@@ -98,6 +105,23 @@ class About:
             values = [float(value) for value in self.inputs[name]]
             if len(values) != self.size["in_channels"] or not all(least < value < math.inf for value in values):
                 raise ValueError(name)
+
+    def _check_series(self) -> None:
+        columns, targets = list(self.inputs["columns"]), list(self.inputs["targets"])
+        if len(columns) != self.size["in_channels"] or not all(isinstance(name, str) for name in columns):
+            raise ValueError("columns")
+        if len(targets) != self.size["num_classes"] or not set(targets) <= set(columns):
+            raise ValueError("targets")
+        if self.inputs["window"] != self.size["image_size"] or type(self.inputs["horizon"]) is not int:
+            raise ValueError("window, horizon")
+        for name, least in (("mean", -math.inf), ("deviation", 0.0)):
+            values = [float(value) for value in self.inputs[name]]
+            if len(values) != len(columns) or not all(least < value < math.inf for value in values):
+                raise ValueError(name)
+
+    def input_shape(self, batch: int) -> tuple[int, ...]:
+        """Of a batch of inputs."""
+        return self.network_size.input_shape(self.takes, batch)
 
     def stored(self) -> dict[str, Any]:
         """As `read` takes it."""
@@ -119,7 +143,7 @@ class About:
         Raises:
             UserError: it does not.
         """
-        if not self.inputs:
+        if not self.inputs or self.takes != "images":
             raise UserError(f"model: {who} needs a classifier of images; this model is of {self.trained_on}")
 
     def normalizer(self, device: torch.device) -> Normalizer:

@@ -78,7 +78,9 @@ class Plan:
     def about(self, judged: Mapping[str, Any] | None = None) -> About:
         """What a file of the network says of it."""
         size, inputs = sizes_of(self.size), self.task.inputs()
-        return About(str(self.genotype), self.space_node, size, self.origin, self.task.name, inputs, judged)
+        return About(
+            str(self.genotype), self.space_node, size, self.origin, self.task.name, inputs, judged, self.task.takes
+        )
 
 
 class Retraining(FitMonitor):
@@ -175,7 +177,8 @@ class Retraining(FitMonitor):
         self._spend("judging")
         cost = plan.space.cost(plan.genotype, plan.size)
         result = RetrainResult(
-            cell=str(plan.genotype), seed=plan.seed, params=cost.params, flops=cost.flops, network_size=str(plan.size),
+            cell=str(plan.genotype), seed=plan.seed, params=cost.params, flops=cost.flops,
+            network_size=plan.space.size_text(plan.size),
             trained_on=plan.task.name, judged_on=plan.judged_on, test=value,
             epochs=state.step // plan.task.steps_per_epoch, steps=state.step, images=state.step * plan.task.batch_size,
             history=self.history, best_epoch=self.best_epoch,

@@ -91,6 +91,10 @@ class Space(ABC):
         """As wide and deep as networks of this space are trained in the end, for the data of a size."""
         return replace(size, channels=NetworkSize.channels, cells=NetworkSize.cells)
 
+    def size_text(self, size: NetworkSize) -> str:
+        """What of a size decides a network of this space, for reports."""
+        return str(size)
+
     def canonical_form(self, genotype: Genotype) -> str:
         """Text equal for genotypes that compute the same; the genotype's own where nothing is known."""
         return str(genotype)

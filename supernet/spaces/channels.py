@@ -116,6 +116,9 @@ class Channels(Space):
         """A genotype has all of its size in itself."""
         return size
 
+    def size_text(self, size: NetworkSize) -> str:
+        return size.data
+
     def cost(self, genotype: Widths, size: NetworkSize) -> Cost:
         return _cost(genotype, size)
 

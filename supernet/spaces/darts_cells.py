@@ -258,6 +258,9 @@ class DartsCells(Space):
         channels, cells = (36, 20) if self.stem == "cifar" else (48, 14)
         return NetworkSize(channels, cells, size.num_classes, size.in_channels, size.image_size)
 
+    def size_text(self, size: NetworkSize) -> str:
+        return f"C={size.channels}, {size.cells} cells, {size.data}"
+
     def cost(self, genotype: CellPair, size: NetworkSize) -> Cost:
         """Without the auxiliary head."""
         return _cost(genotype, size, self.stem)

@@ -173,6 +173,9 @@ class RecurrentCell(Space):
         """A state of 64 numbers."""
         return NetworkSize(64, 1, size.num_classes, size.in_channels, size.image_size)
 
+    def size_text(self, size: NetworkSize) -> str:
+        return f"a state of {size.channels}, {size.image_size} steps of {size.in_channels} columns"
+
     def cost(self, genotype: RecurrentGenotype, size: NetworkSize) -> Cost:
         """All steps of a series; what genotypes differ in, activations and sources, costs nothing."""
         from supernet.cost import count_series

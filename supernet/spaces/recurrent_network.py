@@ -176,6 +176,9 @@ class RecurrentNetworks(Space):
         """A genome has all of its size in itself."""
         return size
 
+    def size_text(self, size: NetworkSize) -> str:
+        return f"{size.image_size} steps of {size.in_channels} columns"
+
     def cost(self, genotype: RecurrentGenome, size: NetworkSize) -> Cost:
         """All steps of a series."""
         from supernet.cost import count_series

@@ -245,6 +245,9 @@ class SequentialCnn(Space):
         """A genome has all of its size in itself."""
         return size
 
+    def size_text(self, size: NetworkSize) -> str:
+        return size.data
+
     def cost(self, genotype: Genome, size: NetworkSize) -> Cost:
         return _cost(genotype, size)
 

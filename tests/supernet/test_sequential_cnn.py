@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
@@ -35,7 +36,7 @@ def parts(genome: Genome) -> list[str]:
     """Texts of the layers up to the first reduction, up to the second, and behind it."""
     cut = [place + 1 for place, layer in enumerate(genome.layers) if str(layer).startswith("R")]
     ends = [0, *cut, len(genome.layers)]
-    return ["+".join(map(str, genome.layers[a:b])) for a, b in zip(ends, ends[1:], strict=False)]
+    return ["+".join(map(str, genome.layers[a:b])) for a, b in itertools.pairwise(ends)]
 
 
 def is_change(name: str, before: Genome, after: Genome) -> bool:

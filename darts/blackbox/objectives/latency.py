@@ -12,7 +12,7 @@ import torch
 from darts.blackbox.methods.base import at_least
 from darts.blackbox.objectives.base import Objective
 from darts.run.devices import threads_of
-from darts.run.timing import timed
+from darts.run.timing import timed, zeros
 from supernet.spaces.base import Genotype
 
 
@@ -52,9 +52,8 @@ class Latency(Objective):
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             network = self.space.network(genotype, size).eval().to(self.device)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            shape = (self.images, size.in_channels, size.image_size, size.image_size)
-            images_BCHW = torch.zeros(shape, device=self.device).to(memory_format=torch.channels_last)
-            seconds = timed(lambda: network(images_BCHW), self.repeats, self.device)
+            inputs = zeros(size.input_shape(self.space.takes, self.images), self.device)
+            seconds = timed(lambda: network(inputs), self.repeats, self.device)
         return 1e3 * statistics.median(seconds)
 
     def describe(self) -> dict[str, str | bool]:

@@ -17,18 +17,18 @@ INPUT, OUTPUT = "images", "logits"
 
 
 class Onnx(Format):
-    """One file with the weights in it; input ``images`` (B, C, H, W), normalised floats, output ``logits`` (B, K)."""
+    """One file with the weights in it; input ``images`` (B, C, H, W), normalised floats, or a series (B, L, C); output
+    ``logits`` (B, K)."""
 
     name, suffix, packages = "onnx", ".onnx", ("onnx", "onnxscript", "onnxruntime")
 
     def write(self, network: nn.Module, about: About, path: Path) -> None:
         import onnx
 
-        size = about.network_size
-        images_BCHW = torch.zeros(2, size.in_channels, size.image_size, size.image_size)
+        inputs = torch.zeros(about.input_shape(2))
         with quiet("torch.onnx"):  # the exporter is about its own future
             program = torch.onnx.export(
-                network, (images_BCHW,), dynamo=True, verbose=False, external_data=False,
+                network, (inputs,), dynamo=True, verbose=False, external_data=False,
                 input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("batch")},),
             )  # fmt: skip
         assert program is not None

@@ -20,10 +20,9 @@ class TorchExport(Format):
     name, suffix = "torch_export", ".pt2"
 
     def write(self, network: nn.Module, about: About, path: Path) -> None:
-        size = about.network_size
-        images_BCHW = torch.zeros(2, size.in_channels, size.image_size, size.image_size)
+        inputs = torch.zeros(about.input_shape(2))
         batch = torch.export.Dim("batch")
-        program = torch.export.export(network, (images_BCHW,), dynamic_shapes=({0: batch},))
+        program = torch.export.export(network, (inputs,), dynamic_shapes=({0: batch},))
         with quiet("torch.export"), path.open("wb") as stream:  # the exporter is about names of files
             torch.export.save(program, stream, extra_files={f"{NOTE}.json": json.dumps(about.stored())})
 
