@@ -81,7 +81,8 @@ class SearchCell(nn.Module):
         self.carries_O = tuple(kind != "none" for kind in self.kinds)
         # with running statistics, or operations from outside, even a node of zeros sends something on
         self.tracked = any(stack.running_mean is not None for stack in self.stacked.values())
-        self.zeros_stay = not self.tracked and not self.single
+        held = any(buffer.is_floating_point() for buffer in self.shared.buffers())  # of pools that are normalised
+        self.zeros_stay = not self.tracked and not self.single and not held
 
     def _stride(self, source: int) -> int:
         return self.cell.stride if source < self.cell.inputs else 1

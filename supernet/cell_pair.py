@@ -8,18 +8,16 @@ as a literal and never evaluated.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from supernet.literal import Edge, read_literal
 
 INPUTS = 2
 LONGEST = 10_000  # characters of a text
 KINDS = ("normal", "reduce")
 SHAPE = "a genotype reads |op~0|op~1|+|op~0|op~2|+.../|op~0|op~1|+..., or Genotype(normal=[('op', 0), ...], ...)"
-
-Edge = tuple[str, int]
-"""Operation and source."""
 
 
 class HalfCell(NamedTuple):
@@ -130,41 +128,5 @@ def _named(kind: str, edges: Sequence[Edge], output: Iterable[int] | None) -> Ha
 
 
 def _literal(text: str) -> CellPair:
-    """`Genotype(...)` with lists of pairs and lists of numbers or `range(a, b)`, by its syntax tree."""
-    try:
-        call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"cell: {text[:60]!r} is no Python literal; {SHAPE}") from None
-    if not isinstance(call, ast.Call) or call.args or getattr(call.func, "id", "") != "Genotype":
-        raise ValueError(f"cell: {text[:60]!r} is no Genotype(normal=..., reduce=...); {SHAPE}")
-    given = {word.arg: word.value for word in call.keywords}
-    known = {name for kind in KINDS for name in (kind, f"{kind}_concat")}
-    if odd := [name for name in given if name not in known] + [kind for kind in KINDS if kind not in given]:
-        raise ValueError(f"cell: Genotype has normal, normal_concat, reduce and reduce_concat; look at {odd[0]}")
-    halves = []
-    for kind in KINDS:
-        edges, concat = _value(given[kind], kind), given.get(f"{kind}_concat")
-        pairs = isinstance(edges, list) and all(
-            isinstance(e, tuple) and len(e) == 2 and isinstance(e[0], str) and type(e[1]) is int for e in edges
-        )
-        output = None if concat is None else _value(concat, f"{kind}_concat")
-        if not pairs:
-            raise ValueError(f"{kind}: expected a list of pairs such as ('sep_conv_3x3', 0)")
-        if output is not None and not all(type(node) is int for node in output):
-            raise ValueError(f"{kind}_concat: expected a list of nodes such as [2, 3, 4, 5]")
-        halves.append(_named(kind, edges, output))  # type: ignore[arg-type]
-    return CellPair(*halves)
-
-
-def _value(node: ast.expr, name: str) -> list[object]:
-    try:
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "range" and not node.keywords:
-            first, last = (ast.literal_eval(argument) for argument in node.args)
-            if type(first) is int and type(last) is int and 0 <= first <= last < 1000:
-                return list(range(first, last))
-        found = ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        found = None
-    if not isinstance(found, list | tuple):
-        raise ValueError(f"{name}: expected a list")
-    return list(found)
+    edges, outputs = read_literal(text, KINDS, [f"{kind}_concat" for kind in KINDS], SHAPE)
+    return CellPair(*(_named(*one) for one in zip(KINDS, edges, outputs, strict=True)))

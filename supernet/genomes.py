@@ -69,3 +69,12 @@ class Motifs(NamedTuple):
 
     def __str__(self) -> str:
         return ";".join(map(str, self.motifs))
+
+
+class Blocks(NamedTuple):
+    """Names of the blocks of a chain."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "+".join(self.names)

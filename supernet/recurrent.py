@@ -18,7 +18,6 @@ from supernet.relaxations.base import EdgeWeights
 from supernet.size import NetworkSize
 from supernet.spaces.base import Space
 
-TINY = 1e-12
 RANGE = 0.1  # of initial weights; twice that of the published ones, whose states are ten times as wide
 
 
@@ -104,8 +103,8 @@ class RecurrentNetwork(_Recurrent):
 
 
 class RecurrentSuperNet(_Recurrent):
-    """All cells in one: a node is the weighted mean of what follows each earlier node by each activation, so states do
-    not grow from node to node (the published search normalises them by batch statistics for that).
+    """All cells in one: a node is the mean over its edges of the weighted sum over activations, so states do not
+    grow from node to node (the published search normalises them by batch statistics for that).
 
     Args:
         space: what can be discovered.
@@ -148,7 +147,7 @@ class RecurrentSuperNet(_Recurrent):
                 from_TBH = torch.stack([states[source] for source in sources])
                 gate_TBH, h_TBH = weight(from_TBH).chunk(2, dim=-1)
                 share_OT = weights_EO[edges][:, used].T[:, :, None, None]
-                share_OT = share_OT / share_OT.sum().clamp_min(TINY)
+                share_OT = share_OT / len(edges)
                 after_TBH = sum(w_T * activated(names[o], h_TBH) for w_T, o in zip(share_OT, used, strict=True))
                 kept_TBH = share_OT.sum(dim=0) * from_TBH
                 states.append((kept_TBH + gate_TBH.sigmoid() * (after_TBH - kept_TBH)).sum(dim=0))

@@ -22,13 +22,13 @@ class SequentialNetwork(nn.Module):
         batch_norm: see `supernet.norm`.
 
     Raises:
-        ValueError: images of which two reductions leave no pixel.
+        ValueError: images of which two reductions leave less than a pixel.
     """
 
     def __init__(self, genome: Genome, size: NetworkSize, batch_norm: str = "running") -> None:
         super().__init__()
         if size.image_size < 4:
-            raise ValueError(f"image_size: got {size.image_size}; two reductions leave no pixel of it, give 4 or more")
+            raise ValueError(f"image_size: got {size.image_size}; two reductions need 4 pixels, give 4 or more")
         self.genome, norm = genome, norm_factory(batch_norm, affine=True)
         channels, layers = size.in_channels, []
         for layer in genome.layers:

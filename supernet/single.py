@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supernet.operations import AvgPool3x3, MaxPool3x3, NormalisedPool
+from supernet.operations import AvgPool3x3, FactorizedReduce, MaxPool3x3, NormalisedPool
 
 SHARED = (AvgPool3x3, MaxPool3x3, NormalisedPool)
 """Operations without parameters and chance, which all edges that leave a node have in common."""
@@ -58,6 +59,9 @@ def weighted(
         weight: a number.
     """
     channels = x_BCHW.shape[1]
+    if type(operation) is FactorizedReduce and channels < full:
+        y_BCHW = _halves(operation, rectified(), channels)
+        return y_BCHW if weight is None else weight * y_BCHW
     if not is_plain(operation):
         missing = full - channels
         y_BCHW = operation(F.pad(x_BCHW, (0, 0, 0, 0, 0, missing)) if missing else x_BCHW)[:, :channels]
@@ -71,6 +75,20 @@ def weighted(
     if last is not None:
         return _normalised(last, x_BCHW, channels, weight)
     return x_BCHW if weight is None else weight * x_BCHW
+
+
+def _halves(operation: FactorizedReduce, x_BCHW: Tensor, channels: int) -> Tensor:
+    """Both of its convolutions on the first channels, each with its first outputs."""
+    shifted_BCHW = F.pad(x_BCHW, (0, 1, 0, 1))[:, :, 1:, 1:]
+    counts = (channels - channels // 2, channels // 2)
+    both = [
+        F.conv2d(value_BCHW, layer.weight[:count, :channels], stride=2)
+        for layer, value_BCHW, count in zip(
+            (operation.even, operation.odd), (x_BCHW, shifted_BCHW), counts, strict=True
+        )
+    ]
+    norm: nn.BatchNorm2d = operation.norm  # type: ignore[assignment]
+    return _normalised(norm, torch.cat(both, dim=1), channels, None)
 
 
 def _layer(layer: nn.Module, x_BCHW: Tensor, channels: int) -> Tensor:

@@ -62,7 +62,9 @@ def export(model: Model, form: Format, path: Path, overwrite: bool = False, plug
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output: cannot write to {path} ({error.strerror}); give output=FILE") from None
-    network = folded(model.network) if form.folds else model.network
+    network = model.network
+    if form.folds:
+        network = network.simplified() if hasattr(network, "simplified") else folded(network)  # type: ignore[operator]
     with replacing(path) as temporary:
         file = temporary.with_name(f"{temporary.stem}{form.suffix}")  # some libraries read endings
         temporary.rename(file)

@@ -15,7 +15,6 @@ from darts.training.model import About
 
 def export_lines(about: About, form: str, written: Exported) -> Lines:
     """Name and value of everything worth reading."""
-    size = about.network_size
     lines = [
         ("cell", about.cell),
         ("weights", f"{about.origin}, on {about.trained_on}"),

@@ -118,9 +118,9 @@ class Finalists(Phase):
         return self.together
 
     def check(self, space: Space) -> None:
-        if not space.every_edge:
+        if not space.every_edge or space.allowed_EO is not None:
             raise ValueError(
-                f"it changes the operations of single edges, and genotypes of {type(space).__name__} leave edges out; "
+                f"it changes the operations of single edges, where {type(space).__name__} allows not everything; "
                 "choose another method, such as method=darts_v1_cells"
             )
         check_network(space, self.channels, self.cells)

@@ -76,7 +76,8 @@ def verdict(
     return {
         "by": by, "clear_lead": CLEAR / len(space.candidates), "edges": edges,
         "undecided": len(open_edges) if known else None, "unchanged_since": since,
-        "stable": since <= (1 - LAST) * history[-1]["step"], "short_trainings": space.every_edge,
+        "stable": since <= (1 - LAST) * history[-1]["step"],
+        "short_trainings": space.every_edge and space.allowed_EO is None,
     }  # fmt: skip
 
 

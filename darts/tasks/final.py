@@ -101,7 +101,11 @@ def final_parts(dataset: Source, held_out: float | None) -> FinalParts | FinalSe
     if held_out is not None and not 0 <= held_out < 1:
         raise ValueError(f"held_out: got {held_out}; give a share from 0, below 1, or null")
     if isinstance(dataset, SeriesSource):
-        return FinalSeries(dataset, dataset.load(1 - (held_out or 0.0)), bool(held_out))
+        try:
+            parts = dataset.load(1 - (held_out or 0.0))
+        except ValueError as error:
+            raise ValueError(f"held_out: got {held_out}; {error}") from None
+        return FinalSeries(dataset, parts, bool(held_out))
     assert isinstance(dataset, Dataset)
     return final_images(dataset, held_out)
 

@@ -77,7 +77,7 @@ class SequenceRegression(Task):
         self.name, self.device, self.batch_size = dataset.name, device, batch_size
         self.sizes = (len(train.targets_NK), len(valid.targets_NK))
         if not min(self.sizes):
-            raise ValueError(f"split: got {split}; it leaves no windows for the architecture")
+            raise ValueError(f"split: got {split}; it leaves no windows for the weights or for the architecture")
         if batch_size > self.sizes[0]:
             raise ValueError(
                 f"batch_size: got {batch_size}, but the weights have {self.sizes[0]} windows; give at most that"

@@ -207,7 +207,7 @@ class Space(ABC):
 
     @property
     def every_edge(self) -> bool:
-        """Whether a genotype has one operation on every edge of the supernet, and any choice of them is one."""
+        """Whether a genotype has one operation on every edge of the supernet, and any choice of allowed ones is one."""
         return True
 
     @property
@@ -217,7 +217,10 @@ class Space(ABC):
 
     def strongest(self, weights_EO: Sequence[Sequence[float]]) -> Genotype:
         """The genotype that edge weights stand for: the heaviest operation of every edge, the first of equals."""
-        return self.relaxed([max(range(len(row)), key=row.__getitem__) for row in weights_EO])
+        every = range(len(self.candidates))
+        marks_EO = self.allowed_EO or ((True,) * len(every),) * len(weights_EO)
+        pairs = zip(weights_EO, marks_EO, strict=True)
+        return self.relaxed([max((o for o in every if marks[o]), key=row.__getitem__) for row, marks in pairs])
 
     def relaxed(self, choice_E: Sequence[int]) -> Genotype:
         """The genotype with one candidate on every edge of the supernet, or `LEFT_OUT` where it has none.

@@ -9,7 +9,8 @@ from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from supernet.cell_pair import INPUTS, KINDS, CellPair, Edge, HalfCell, half_cell, parse_pair
+from supernet.cell_pair import INPUTS, KINDS, CellPair, HalfCell, half_cell, parse_pair
+from supernet.literal import Edge
 from supernet.size import Cost, NetworkSize
 from supernet.spaces.base import LEFT_OUT, Space
 from supernet.wiring import Cell

@@ -3,7 +3,6 @@ and by which activation."""
 
 from __future__ import annotations
 
-import ast
 import random
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from supernet.genomes import RecurrentGenotype
+from supernet.literal import read_literal
 from supernet.size import Cost, NetworkSize
 from supernet.spaces.base import LEFT_OUT, Space
 from supernet.wiring import Cell
@@ -196,11 +196,7 @@ class RecurrentCell(Space):
 
 
 def _literal(text: str) -> RecurrentGenotype:
-    try:
-        call = ast.parse(text, mode="eval").body
-        words = {word.arg: word.value for word in call.keywords} if isinstance(call, ast.Call) else {}
-        found = ast.literal_eval(words["recurrent"])
-        nodes = tuple((str(name), int(source)) for name, source in found)
-    except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, MemoryError):
-        raise ValueError(f"cell: {text[:60]!r} is no Genotype(recurrent=[('tanh', 0), ...]); {SHAPE}") from None
-    return RecurrentGenotype(nodes)
+    (nodes,), (output,) = read_literal(text, ["recurrent"], ["concat"], SHAPE)
+    if output is not None and sorted(output) != list(range(1, len(nodes) + 1)):
+        raise ValueError(f"concat: got {output}; the new state is the mean of all {len(nodes)} nodes")
+    return RecurrentGenotype(tuple(nodes))

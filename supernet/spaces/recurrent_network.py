@@ -155,22 +155,11 @@ class RecurrentNetworks(Space):
             for start, count in zip(self.offsets, self.choices, strict=True)
         )
 
-    def strongest(self, weights_EO: Sequence[Sequence[float]]) -> RecurrentGenome:
-        """The heaviest value of every gene."""
-        found = []
-        for row, start, count in zip(weights_EO, self.offsets, self.choices, strict=True):
-            found.append(max(range(count), key=lambda place: row[start + place]))
-        return self.decided(found)
-
     def relaxed(self, choice_E: Sequence[int]) -> RecurrentGenome:
         return self.decided([choice - start for choice, start in zip(choice_E, self.offsets, strict=True)])
 
     def path(self, genotype: RecurrentGenome) -> tuple[int, ...]:
         return tuple(c + start for c, start in zip(self.decisions(genotype), self.offsets, strict=True))
-
-    @property
-    def every_edge(self) -> bool:
-        return False  # the rows allow different operations
 
     def final_size(self, size: NetworkSize) -> NetworkSize:
         """A genome has all of its size in itself."""

@@ -58,10 +58,10 @@ WORDS = {
 
 
 def small(space: Space) -> tuple[NetworkSize, torch.Tensor]:
-    """A small size for the space's inputs, and two of them."""
+    """A small size for the space's inputs, and a few of them."""
     size = SIZES[space.takes]
     sides = (size.in_channels, size.image_size, size.image_size)
-    shape = (2, *sides) if space.takes == "images" else (2, size.image_size, size.in_channels)
+    shape = (8, *sides) if space.takes == "images" else (8, size.image_size, size.in_channels)
     return size, torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 

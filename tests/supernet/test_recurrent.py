@@ -122,16 +122,16 @@ def test_a_cell_is_its_steps_written_out_number_by_number(text: str) -> None:
     ids=["concat", "fraction", "name", "call", "later", "short", "none"],
 )
 def test_a_literal_that_says_something_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^(cell|node [12]|concat)\b"):
+    with pytest.raises(ValueError, match=r"^(cell|node [12]|concat|recurrent)\b"):
         RecurrentCell(2).parse(text)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.4])
-def test_the_mixture_is_the_weighted_sum_over_edges_and_activations(share: float) -> None:
-    """A node is the sum of weight (s + c (f(h) - s)) over all earlier nodes s and activations f, none aside."""
+def test_the_mixture_is_the_mean_over_edges_of_the_weighted_sum_over_activations(share: float) -> None:
+    """A node is the mean over edges in use of the weighted sum of s + c (f(h) - s) over activations f, none aside."""
     space = RecurrentCell(3)
     network, x_BLC = shaken(space.supernet(SIZE)), drawn(2, 4, 2)
-    weights_EO = drawn(6, 5, seed=2)
+    weights_EO = drawn(6, 5, seed=2).abs()
     active_EO = torch.rand(6, 5, generator=torch.Generator().manual_seed(3)) <= share
     functions: list[Callable[[Tensor], Tensor]] = [torch.zeros_like, torch.tanh, torch.relu, torch.sigmoid, lambda h: h]
     state = torch.zeros(2, 3)
@@ -140,15 +140,16 @@ def test_the_mixture_is_the_weighted_sum_over_edges_and_activations(share: float
         states = [state + gate.sigmoid() * (h.tanh() - state)]
         edge = 0
         for target in range(1, 4):
-            total = torch.zeros(2, 3)
+            total, whole = torch.zeros(2, 3), 0
             for source in range(target):
+                whole += int(active_EO[edge].any())
                 gate, h = network.nodes[target - 1](states[source]).split(3, dim=1)
                 for place in range(1, 5):
                     if active_EO[edge, place]:
                         after = states[source] + gate.sigmoid() * (functions[place](h) - states[source])
                         total = total + weights_EO[edge, place] * after
                 edge += 1
-            states.append(total)
+            states.append(total / max(1, whole))
         state = (states[1] + states[2] + states[3]) / 3
     found = network(x_BLC, EdgeWeights(weights_EO, tuple(map(tuple, active_EO.tolist()))))
     torch.testing.assert_close(found, network.classifier(state), rtol=1e-12, atol=1e-12)
@@ -180,6 +181,25 @@ def test_the_gradient_by_alphas_agrees_with_finite_differences(space: Any) -> No
             expected.view(-1)[place] = (loss(alpha_EO + change) - loss(alpha_EO - change)) / (2 * step)
     assert expected.count_nonzero() > expected.numel() / 2
     torch.testing.assert_close(leaf.grad, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("choice", ["tanh", "none"])
+def test_where_one_operation_has_all_weight_every_edge_still_learns_within_bounds(choice: str) -> None:
+    """Weights of one with the gradients of soft ones, as relaxations that sample have them, on none too."""
+    space = RecurrentCell(2)
+    network, x_BLC = shaken(space.supernet(SIZE)), drawn(2, 4, 2)
+    place = space.candidates.index(choice)
+    soft_EO = drawn(3, 5, seed=6).softmax(dim=-1).requires_grad_()
+    hard_EO = torch.zeros(3, 5)
+    hard_EO[:, place] = 1
+    active = ((True,) * 5,) * 3 if choice == "none" else (tuple(o == place for o in range(5)),) * 3
+    answers = network(x_BLC, EdgeWeights(hard_EO, active).backwards(soft_EO))
+    (answers * drawn(2, 2, seed=5)).sum().backward()
+    assert soft_EO.grad is not None
+    assert bool(soft_EO.grad.isfinite().all())
+    assert float(soft_EO.grad.abs().max()) < 1e3
+    if choice != "none":
+        assert all(row.count_nonzero() for row in soft_EO.grad)
 
 
 # --- Networks of layers

@@ -47,5 +47,5 @@ class CsvSeries(TimeSeries):
         known, rows = read_csv(self.file, None if self.columns is None else list(self.columns), "dataset")
         targets = tuple(self.targets or known[-1:])
         if missing := [name for name in targets if name not in known]:
-            raise UserError(f"dataset.targets: got {missing[0]!r}; {self.file} has {', '.join(known)}")
+            raise UserError(f"dataset.targets: got {missing[0]!r}; give one of dataset.columns: {', '.join(known)}")
         return torch.tensor(rows, dtype=torch.float64).reshape(-1, len(known)), known, targets

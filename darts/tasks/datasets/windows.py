@@ -165,7 +165,7 @@ class TimeSeries(SeriesSource):
         needed_parts = (train, valid, test) if split < 1 else (train, test)
         if (short := min(len(part.targets_NK) for part in needed_parts)) < LEAST:
             raise ValueError(
-                f"split: got {split}; of {steps:,} rows it leaves a part with {short} windows, give another"
+                f"split: of {steps:,} rows a share of {split:.6g} leaves a part with {short} windows; give another"
             )
         inputs = {
             "columns": list(columns), "targets": list(targets), "window": self.window, "horizon": self.horizon,

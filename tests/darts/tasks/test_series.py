@@ -194,7 +194,7 @@ MISTAKES: dict[str, tuple[list[list[Any]], str, dict[str, Any], str]] = {
     "text": (changed(0, 2, "n/a"), "a,b,c", {}, r"dataset\.root: .*line 2, column 'c': got 'n/a'"),
     "infinite": (changed(3, 0, "inf"), "a,b,c", {}, r"dataset\.root: .*line 5, column 'a': got 'inf'"),
     "missing column": (ROWS, "a,b,c", {"columns": ["a", "d"]}, r"dataset\.columns: got 'd'; .*has a, b, c"),
-    "missing target": (ROWS, "a,b,c", {"targets": ["d"]}, r"dataset\.targets: got 'd'; .*has a, b, c"),
+    "missing target": (ROWS, "a,b,c", {"targets": ["d"]}, r"dataset\.targets: got 'd'; .*a, b, c"),
     "unseen target": (ROWS, "a,b,c", {"columns": ["a"], "targets": ["c"]}, r"targets: got 'c'.*dataset\.columns"),
     "too few rows": (ROWS[:30], "a,b,c", {}, r"30 rows; .* at least 48; give more rows, or a smaller dataset\.window"),
     "no rows": ([], "a,b,c", {}, r"0 rows; .* give more rows"),
