@@ -290,7 +290,7 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
         if group == "task":
             assert type(search.state.task) is get_class(part["_target_"])
         elif "_target_" in part:
-            built = build_part(part, group)
+            built = build_part(part, group if part is own else f"{group}.{name}")
             assert type(built) is get_class(part["_target_"])
     if "_target_" in part and not (Path(inspect.getfile(get_class(part["_target_"]))).parent / "base.py").exists():
         return  # the only one of its kind

@@ -59,7 +59,7 @@ NO_PARTS = {
     "darts.tasks.datasets.windows",
 }
 # Modules that may know what a cell of NAS-Bench-201 looks like; everybody else asks the space.
-OF_CELLS = {"supernet.genotype", "supernet.spaces.cells", "supernet.cost"}
+OF_CELLS = {"supernet.genotype", "supernet.spaces.cells", "supernet.spaces.hierarchical", "supernet.cost"}
 # Modules above the cap of 300 lines, with the reason.
 LONG: dict[str, str] = {}
 

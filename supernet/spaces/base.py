@@ -215,6 +215,28 @@ class Space(ABC):
         """Operations that a search begins with, where edges differ in them; None for all."""
         return None
 
+    def edge_costs(self, size: NetworkSize) -> tuple[list[list[Cost]], Cost]:
+        """What every operation costs on every edge, beside the cheapest one there, and what the rest costs; exact where
+        a network's cost is a sum over its edges. Operations that are not allowed cost nothing.
+
+        Raises:
+            ValueError: genotypes that have not all edges.
+        """
+        if not self.every_edge:
+            raise ValueError(f"genotypes of {type(self).__name__} leave edges out, so no edge has a cost of its own")
+        every = (True,) * len(self.candidates)
+        marks_EO = self.allowed_EO or (every,) * len(self.edge_names)
+        allowed = [[o for o, mark in enumerate(row) if mark] for row in marks_EO]
+        base = [row[0] for row in allowed]
+        rest = self.cost(self.relaxed(base), size)
+        rows: list[list[Cost]] = []
+        for edge, row in enumerate(allowed):
+            found = {o: self.cost(self.relaxed([*base[:edge], o, *base[edge + 1 :]]), size) for o in row}
+            least = Cost(min(c.params for c in found.values()), min(c.flops for c in found.values()))
+            rows.append([found[o] + least * -1 if o in found else Cost() for o in range(len(every))])
+            rest += least + found[base[edge]] * -1
+        return rows, rest
+
     def strongest(self, weights_EO: Sequence[Sequence[float]]) -> Genotype:
         """The genotype that edge weights stand for: the heaviest operation of every edge, the first of equals."""
         every = range(len(self.candidates))

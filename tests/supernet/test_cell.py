@@ -716,14 +716,21 @@ def test_partial_channels_of_any_wiring_equal_the_reference(
         )
 
 
-@pytest.mark.parametrize(("partial", "extra"), [(2, False), (1, True), (2, True)])
 @pytest.mark.parametrize("kind", WIRINGS)
-def test_what_passes_values_by_is_refused_in_a_strided_cell(kind: str, partial: int, extra: bool) -> None:
+def test_extra_skips_are_refused_in_a_strided_cell(kind: str) -> None:
     edges, inputs = WIRINGS[kind]
     cell = filled(Cell(NAS_BENCH_201, edges, inputs, stride=2), "batch", training=True, channels=4)
     arguments = images(cell.cell, 4, (4, 4)), drawn(len(edges), 5), everything(cell.cell)
-    with pytest.raises(ValueError, match=r"^partial, extra_skip: .*which a cell of stride 2 cannot$"):
-        cell(*arguments, torch.ones(len(edges)) if extra else None, partial)
+    with pytest.raises(ValueError, match=r"^extra_skip: .*which a cell of stride 2 cannot$"):
+        cell(*arguments, torch.ones(len(edges)))
+
+
+@pytest.mark.parametrize("kind", WIRINGS)
+def test_partial_channels_pass_a_strided_cell_by_their_maximum(kind: str) -> None:
+    edges, inputs = WIRINGS[kind]
+    cell = filled(Cell(NAS_BENCH_201, edges, inputs, stride=2), "batch", training=True, channels=4)
+    given, weights = images(cell.cell, 4, (5, 4)), drawn(len(edges), 5)
+    close(cell(given, weights, everything(cell.cell), None, 2), narrowed(cell, 2)(given, weights, None, 2))
 
 
 def test_renamed_operations_are_as_fast_as_built_in_ones(registry: None) -> None:

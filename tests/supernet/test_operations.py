@@ -273,9 +273,9 @@ def test_unknown_operations_are_answered_with_the_known_ones_and_a_mend() -> Non
 
 
 def test_a_registered_operation_is_built_by_name(registry: dict[str, operations.Builder]) -> None:
-    register_operation("max_pool_3x3", lambda channels, stride, norm: nn.MaxPool2d(3, 1, 1))
+    register_operation("biggest_of_3x3", lambda channels, stride, norm: nn.MaxPool2d(3, 1, 1))
     assert torch.equal(
-        built("max_pool_3x3")(image(COUNT_3X3)), image([[5.0, 6.0, 6.0], [8.0, 9.0, 9.0], [8.0, 9.0, 9.0]])
+        built("biggest_of_3x3")(image(COUNT_3X3)), image([[5.0, 6.0, 6.0], [8.0, 9.0, 9.0], [8.0, 9.0, 9.0]])
     )
 
 

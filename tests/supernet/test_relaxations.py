@@ -155,7 +155,7 @@ def test_one_hot_weights_have_the_asked_or_the_default_type(dtype: torch.dtype |
     assert EdgeWeights.one_hot([1], 2).weights.dtype == torch.float64
 
 
-@pytest.mark.parametrize("choice", [5, -1, 99])
+@pytest.mark.parametrize("choice", [5, -2, 99])
 def test_one_hot_weights_refuse_an_operation_that_does_not_exist(choice: int) -> None:
     with pytest.raises((ValueError, IndexError)):
         EdgeWeights.one_hot([0, choice], 5)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from darts.search.regularizers.base import Regularizer
-from supernet.cost import edge_cost, skeleton_cost
 from supernet.price_table import PriceTable
 from supernet.relaxations.base import Parameters, Relaxation
 from supernet.size import NetworkSize
+from supernet.spaces.base import Space
 
 PRICES = ("flops", "params")
 
@@ -23,7 +23,7 @@ class ExpectedCost(Regularizer):
     The differentiable cost of ProxylessNAS (Cai et al. 2019, arXiv:1812.00332, eq. 3): a sum over edges and operations.
 
     Args:
-        operations: names of the space's operations, in order.
+        space: of the search.
         weight: the coefficient.
         price: ``flops`` or ``params`` of the network; prices of your own: operation to number, such as milliseconds of
             that operation on one edge in all cells; or a prices.json of `darts latency`, which has one for every edge.
@@ -35,7 +35,7 @@ class ExpectedCost(Regularizer):
 
     def __init__(
         self,
-        operations: Sequence[str],
+        space: Space,
         weight: float = 0.1,
         price: str | Mapping[str, float] = "flops",
         target: float | None = None,
@@ -43,7 +43,7 @@ class ExpectedCost(Regularizer):
         super().__init__(weight)
         if target is not None and not target > 0:
             raise ValueError(f"target: got {target}; give a cost above 0, or null")
-        self.target, size = target, NetworkSize()
+        self.target, operations = target, space.candidates
         self.prices: list[float] | list[list[float]]  # by operation, or by edge and operation
         if isinstance(price, Mapping):
             if lacking := [name for name in operations if name not in price]:
@@ -54,12 +54,16 @@ class ExpectedCost(Regularizer):
                 table = PriceTable.read(Path(price).expanduser())
             except ValueError as error:
                 raise ValueError(f"price: {error}") from None
-            if table.candidates != tuple(operations):
+            if table.candidates != operations:
                 raise ValueError(f"price: {price} is of {', '.join(table.candidates)}; give one of this space")
             self.prices, self.beside = [list(row) for row in table.prices_EO], table.beside
         elif price in PRICES:
-            self.prices = [float(getattr(edge_cost(name, size), price)) for name in operations]
-            self.beside = float(getattr(skeleton_cost(size), price))
+            try:
+                rows, rest = space.edge_costs(space.final_size(NetworkSize()))
+            except ValueError as error:
+                raise ValueError(f"price: got {price!r}; {error}; give a number for every operation") from None
+            self.prices = [[float(getattr(cost, price)) for cost in row] for row in rows]
+            self.beside = float(getattr(rest, price))
         else:
             raise ValueError(
                 f"price: got {price!r}; allowed are {', '.join(PRICES)}, a number for every operation, or a prices.json"

@@ -92,7 +92,7 @@ def test_a_fit_serves_baselines_and_searches(
     assert fronts[0] == fronts[1] != []
     assert all(value == price(cell) for cell, value in fronts[0])
 
-    term = ExpectedCost(SPACE.operations, price=str(tmp_path / "fit/prices.json"))
+    term = ExpectedCost(SPACE, price=str(tmp_path / "fit/prices.json"))
     cell = SPACE.genotype(9876)
     one_hot_EO = torch.tensor([[name == chosen for name in SPACE.operations] for chosen in cell.operations]).double()
     assert term.cost(one_hot_EO).item() == pytest.approx(price(str(cell)), abs=1e-9)

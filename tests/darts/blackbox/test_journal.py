@@ -35,9 +35,9 @@ def test_rank_correlations_are_of_what_was_trained_longest_and_to_its_end(small:
 
 
 def test_evaluations_are_written_a_line_each(small: Table) -> None:
-    given = [answer(1, 10.0), answer(5, 0.5, 200, (0.25, 0.5))]
+    given = [answer(1, 10.0), answer(5, 0.5, 200, (0.25, 0.5))._replace(made_by="swap")]
     lines = as_csv({7: given}, small, Column("cifar10", "valid", 200)).splitlines()
     assert lines[1:] == [
-        f"7,0,{given[0].cell},200,200,10.0,,1.0,0.500,",
-        f"7,1,{given[1].cell},200,2,0.5,,5.0,0.500,0.25 0.5",
+        f"7,0,{given[0].cell},200,200,10.0,,1.0,0.500,,",
+        f"7,1,{given[1].cell},200,2,0.5,,5.0,0.500,0.25 0.5,swap",
     ]

@@ -56,27 +56,27 @@ def test_beta_decay_stays_finite_at_extreme_parameters(scale: float, dtype: torc
 def test_expected_flops_equals_the_closed_form() -> None:
     """On the benchmark's network a 3x3 convolution costs nine times a 1x1; the other operations cost nothing."""
     values = alphas()
-    term = ExpectedCost(NAS_BENCH_201, weight=0.7)({"alpha_EO": values}, SOFTMAX, 0.5)
+    term = ExpectedCost(CellSpace(), weight=0.7)({"alpha_EO": values}, SOFTMAX, 0.5)
     rows = values.detach().numpy()
     chances = np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)
     one, three = NAS_BENCH_201.index("nor_conv_1x1"), NAS_BENCH_201.index("nor_conv_3x3")
     expected = 0.7 * np.mean(chances[:, three] + chances[:, one] / 9)
     assert float(term.detach()) == pytest.approx(expected, rel=1e-6)
-    assert float(ExpectedCost(NAS_BENCH_201, 0.7)({"alpha_EO": values}, SOFTMAX, 0.0).detach()) == float(term.detach())
+    assert float(ExpectedCost(CellSpace(), 0.7)({"alpha_EO": values}, SOFTMAX, 0.0).detach()) == float(term.detach())
 
 
 @pytest.mark.parametrize(("name", "price"), [("nor_conv_3x3", 1.0), ("nor_conv_1x1", 1 / 9), ("skip_connect", 0.0)])
 def test_expected_flops_of_a_certain_operation(name: str, price: float) -> None:
     values = torch.zeros(6, 5, dtype=torch.float64)
     values[:, NAS_BENCH_201.index(name)] = 1e4
-    term = ExpectedCost(NAS_BENCH_201, weight=1.0)({"alpha_EO": values}, SOFTMAX, 0.0)
+    term = ExpectedCost(CellSpace(), weight=1.0)({"alpha_EO": values}, SOFTMAX, 0.0)
     assert float(term) == pytest.approx(price, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("price", ["flops", "params"])
 def test_expected_cost_of_one_hot_weights_is_the_genotypes(price: str) -> None:
     rng, space = random.Random(2), CellSpace()
-    term = ExpectedCost(NAS_BENCH_201, price=price)
+    term = ExpectedCost(CellSpace(), price=price)
     for genotype in (space.sample(rng) for _ in range(20)):
         weights_EO = torch.tensor([[name == chosen for name in NAS_BENCH_201] for chosen in genotype.operations])
         assert term.cost(weights_EO.double()).item() == getattr(space.cost(genotype, NetworkSize()), price)
@@ -87,11 +87,11 @@ def test_costs_of_ones_own_are_expected_towards_a_target() -> None:
     price = dict(zip(NAS_BENCH_201, (0, 1, 2, 5, 2), strict=True))
     given = {"alpha_EO": torch.zeros(6, 5, dtype=torch.float64)}
     for target, expected in ((15, 0.2), (10, 0.2), (12, 0.0)):
-        term = ExpectedCost(NAS_BENCH_201, 2.0, price, target)
+        term = ExpectedCost(CellSpace(), 2.0, price, target)
         assert float(term(given, SOFTMAX, 0.0)) == pytest.approx(2 * expected, abs=1e-12)
-    assert float(ExpectedCost(NAS_BENCH_201, 2.0, price)(given, SOFTMAX, 0.0)) == pytest.approx(2 * 12 / 30)
+    assert float(ExpectedCost(CellSpace(), 2.0, price)(given, SOFTMAX, 0.0)) == pytest.approx(2 * 12 / 30)
     values = alphas()
-    below, above = (ExpectedCost(NAS_BENCH_201, 1.0, price, target) for target in (100, 1))
+    below, above = (ExpectedCost(CellSpace(), 1.0, price, target) for target in (100, 1))
     slopes = [torch.autograd.grad(t({"alpha_EO": values}, SOFTMAX, 0), values)[0] for t in (below, above)]
     torch.testing.assert_close(slopes[0] * 100, -slopes[1])
 
@@ -106,7 +106,7 @@ def test_costs_of_ones_own_are_expected_towards_a_target() -> None:
 )
 def test_impossible_prices_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ExpectedCost(NAS_BENCH_201, **options)  # type: ignore[arg-type]
+        ExpectedCost(CellSpace(), **options)  # type: ignore[arg-type]
 
 
 def test_entropy_by_hand() -> None:
@@ -140,8 +140,8 @@ def test_the_anchor_is_the_divergence_of_torchs_distributions() -> None:
 
 TERMS: list[tuple[Regularizer, Relaxation]] = [
     (BetaDecay(3.0), SOFTMAX),
-    (ExpectedCost(NAS_BENCH_201, 3.0), SOFTMAX),
-    (ExpectedCost(NAS_BENCH_201, 3.0, "params", 1e5), SOFTMAX),
+    (ExpectedCost(CellSpace(), 3.0), SOFTMAX),
+    (ExpectedCost(CellSpace(), 3.0, "params", 1e5), SOFTMAX),
     (Entropy(3.0), SOFTMAX),
     (L2(3.0), SOFTMAX),
     (ZeroOne(3.0), Sigmoid()),
@@ -167,10 +167,10 @@ def test_closed_operations_leave_value_and_gradient_finite(term: Regularizer, re
 
 def test_expected_flops_without_convolutions_is_zero() -> None:
     names = ("none", "skip_connect", "avg_pool_3x3")
-    assert float(ExpectedCost(names, 1.0)({"alpha_EO": torch.zeros(6, 3)}, SOFTMAX, 1.0)) == 0.0
+    assert float(ExpectedCost(CellSpace(4, names), 1.0)({"alpha_EO": torch.zeros(6, 3)}, SOFTMAX, 1.0)) == 0.0
 
 
-@pytest.mark.parametrize("make", [BetaDecay, lambda weight: ExpectedCost(NAS_BENCH_201, weight)])
+@pytest.mark.parametrize("make", [BetaDecay, lambda weight: ExpectedCost(CellSpace(), weight)])
 def test_negative_weights_are_refused(make: type[BetaDecay]) -> None:
     with pytest.raises(ValueError, match=r"^weight: got -1"):
         make(-1.0)
