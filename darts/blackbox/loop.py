@@ -159,7 +159,7 @@ class BlackBox:
         left = self.evaluations * evaluator.fidelities[-1]  # epochs
         begun = time.perf_counter() - (answers[-1].seconds if answers else 0.0)
         run = Run(seed)
-        tally = _Tally(run, evaluator)
+        tally = _Tally(run, evaluator, baseline.upfront)
         memory: dict[tuple[str, int], Callable[[], Outcome]] = {}
         waiting: deque[tuple[Candidate, bool, Callable[[], Outcome]]] = deque()
         asked = told = 0
@@ -224,8 +224,9 @@ class BlackBox:
 class _Tally:
     """What a run has found and spent so far."""
 
-    def __init__(self, run: Run, evaluator: Evaluator) -> None:
+    def __init__(self, run: Run, evaluator: Evaluator, upfront: int) -> None:
         self.run, self.evaluator, self.front, self.answers = run, evaluator, Front(), 0
+        self.upfront = evaluator.upfront + upfront
         self.spent: dict[int, int] = {}  # charged answers by the epochs that they took
         self.seen: dict[int, set[Genotype]] = {epochs: set() for epochs in evaluator.fidelities}
         self.best = (0, FAILED)  # epochs and value of the incumbent
@@ -265,6 +266,6 @@ class _Tally:
         """Cost and images of all answers."""
         evaluator = self.evaluator
         return (
-            evaluator.upfront / FULL_IMAGES + sum(n * evaluator.cost(epochs) for epochs, n in self.spent.items()),
-            evaluator.upfront + sum(n * evaluator.images(epochs) for epochs, n in self.spent.items()),
+            self.upfront / FULL_IMAGES + sum(n * evaluator.cost(epochs) for epochs, n in self.spent.items()),
+            self.upfront + sum(n * evaluator.images(epochs) for epochs, n in self.spent.items()),
         )

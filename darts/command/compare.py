@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from darts.command.base import Call, Command
+from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
 
 
@@ -66,6 +68,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
 
 
 CONFIG_KEYS = ("truth", "axis", "study")
+SHARED = ("space", "task", "dataset", "device", "engine")  # settings of a study that its searches take too
 
 
 def one_folder(name: str) -> str:
@@ -86,6 +89,26 @@ def make_runs(call: Call, folder: Path) -> list[str]:
         UserError: words that darts baseline refuses.
         KeyboardInterrupt: asked to stop; what is done is kept.
     """
+    settings = call.settings
+    runs = {name: folder / "runs" / one_folder(str(name)) for name in settings["study"] or {}}
+    made: list[Path] = []
+    for name, run in runs.items():
+        words = list(settings["study"][name])
+        if words[:1] == ["search"]:
+            made += searched(call, name, words[1:], run)
+            continue
+        made.append(run)
+        make_run(call, name, words, run)
+    return [str(run) for run in made]
+
+
+def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
+    """Make one run of `darts baseline`, or go on with it, if it is not finished.
+
+    Raises:
+        UserError: words that darts baseline refuses.
+        KeyboardInterrupt: asked to stop; what is done is kept.
+    """
     from darts.blackbox.result import CONFIG_KEYS as NEEDED
     from darts.blackbox.runs import Unfinished, prepare, run_all
     from darts.command.config import compose_config
@@ -95,29 +118,76 @@ def make_runs(call: Call, folder: Path) -> list[str]:
     from darts.run.folder import begin, read_config
 
     settings = call.settings
-    runs = {name: folder / "runs" / one_folder(str(name)) for name in settings["study"] or {}}
-    for name, run in runs.items():
-        if (run / "result.json").is_file():
-            continue
-        print(f"--- {name}", file=sys.stderr)
-        if (run / "config.yaml").is_file():
-            composed = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
-            prepared = prepare(composed)
-        else:
-            words = [*settings["common"], *settings["study"][name], f"run_dir={run}", f"label={name}"]
-            if settings["seeds"] is not None:
-                words.append(f"seeds={str(settings['seeds']).replace(' ', '')}")
-            if settings["oracle"].get("path"):
-                words.append(f"oracle.path={settings['oracle']['path']}")
-            if settings["plugins"]:
-                words.append(f"plugins=[{','.join(settings['plugins'])}]")
-            composed = compose_config("baseline", [quoted(word) for word in words], call.own_configs)
-            prepared = begin(run, "baseline", composed, partial(prepare, composed), ["figures"])
-        try:
-            result, best = run_all(composed, run, prepared)
-        except Unfinished as error:
-            print(f"{name} was {error}; the same words with run_dir={folder} go on", file=sys.stderr)
-            raise KeyboardInterrupt from None
-        draw_baseline(result, best, run / "figures")
-        print_baseline(result, run)
-    return [str(run) for run in runs.values()]
+    if (run / "result.json").is_file():
+        return
+    print(f"--- {name}", file=sys.stderr)
+    if (run / "config.yaml").is_file():
+        composed = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
+        prepared = prepare(composed)
+    else:
+        seeds = [] if settings["seeds"] is None else [f"seeds={str(settings['seeds']).replace(' ', '')}"]
+        asked = [*settings["common"], *seeds, *words, f"run_dir={run}", f"label={name}"]
+        if settings["oracle"].get("path"):
+            asked.append(f"oracle.path={settings['oracle']['path']}")
+        if settings["plugins"]:
+            asked.append(f"plugins=[{','.join(settings['plugins'])}]")
+        composed = compose_config("baseline", [quoted(word) for word in last_ones(asked)], call.own_configs)
+        prepared = begin(run, "baseline", composed, partial(prepare, composed), ["figures"])
+    try:
+        result, best = run_all(composed, run, prepared)
+    except Unfinished as error:
+        print(f"{name} was {error}; the same words with run_dir={run.parent.parent} go on", file=sys.stderr)
+        raise KeyboardInterrupt from None
+    draw_baseline(result, best, run / "figures")
+    print_baseline(result, run)
+
+
+def last_ones(words: Sequence[str]) -> list[str]:
+    """Of words about the same key the last."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
+def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[Path]:
+    """Make a search for every seed, each in a process of its own, and evaluate what it found as cells of baselines are.
+
+    Args:
+        call: of the study.
+        name: of the entry.
+        words: of darts search; those of `common` about space, task, data set and device go before them.
+        folder: beside whose name the runs lie.
+
+    Returns:
+        Folders of the evaluations.
+
+    Raises:
+        UserError: a search that failed; its folder says why.
+        KeyboardInterrupt: asked to stop; what is done is kept.
+    """
+    from darts.blackbox.runs import parse_seeds
+    from darts.search.result import SearchResult
+
+    settings, made = call.settings, []
+    common = [str(word) for word in settings["common"]]
+    seeds = settings["seeds"] or dict(word.split("=", 1) for word in common if "=" in word).get("seeds", "0")
+    shared = [word for word in common if word.partition("=")[0].partition(".")[0] in SHARED]
+    for seed in parse_seeds(seeds):
+        run, evaluated = (folder.with_name(f"{folder.name}{end}-{seed}") for end in ("-search", ""))
+        if not (run / "result.json").is_file():
+            print(f"--- {name}, search of seed {seed}", file=sys.stderr)
+            own = ["resume=" + str(run)] if (run / "config.yaml").is_file() else [
+                *last_ones([*shared, *words]), f"seed={seed}", f"run_dir={run}", "oracle=none",
+            ]  # fmt: skip
+            plugins = [f"plugins=[{','.join(settings['plugins'])}]"] if settings["plugins"] else []
+            status = subprocess.run([sys.executable, "-m", "darts", "search", *own, *plugins], check=False).returncode
+            if status == INTERRUPTED:
+                raise KeyboardInterrupt
+            if status:
+                raise UserError(f"study: the search of {name}, seed {seed}, ended with status {status}; see above")
+        found = SearchResult.read(run / "result.json")
+        given = [
+            "baseline=given", f"baseline.cells=['{found.cell}']", "budget.evaluations=1", f"seeds={seed}",
+            f"baseline.upfront={found.images}",
+        ]  # fmt: skip
+        make_run(call, name, given, evaluated)
+        made.append(evaluated)
+    return made

@@ -43,6 +43,7 @@ AXES = {
 
 KEYS = {"search": SEARCH_KEYS, "baseline": BASELINE_KEYS}
 USUAL = Column("cifar10", "test", 200)  # what runs are judged by if nothing else is asked for
+GIVEN = ("baseline.cells", "baseline.upfront")  # what a search found, and what that took
 # What two runs of one method may differ in.
 OWN = ("seed", "seeds", "run_dir", "resume", "extend", "label", "monitor", "oracle", "device", "plugins")
 
@@ -155,7 +156,9 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"run: {folder / 'result.json'} does not hold what it should ({reason(error)})") from None
         settings = {
-            key: value for key, value in flat(stored).items() if key.split(".")[0] not in OWN and key not in RUNNING
+            key: value
+            for key, value in flat(stored).items()
+            if key.split(".")[0] not in OWN and key not in (*RUNNING, *GIVEN)
         }
         same = next((m for m in methods if m.label == label and m.settings == settings), None)
         if same is None:

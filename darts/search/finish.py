@@ -14,6 +14,7 @@ from darts.search.result import SearchResult
 from darts.search.state import SearchState
 from darts.search.verdict import recorded_weights, verdict
 from supernet.size import NetworkSize
+from supernet.spaces.base import Space
 
 
 def result_of(
@@ -50,7 +51,7 @@ def result_of(
         params=cost.params,
         network_size=space.size_text(size),
         benchmark_cost=None
-        if size == benchmark or benchmark != NetworkSize()
+        if size == benchmark or type(space).final_size is not Space.final_size
         else asdict(benchmark_cost) | {"network_size": str(benchmark)},
         searched_on=task.name,
         settings={
@@ -73,9 +74,10 @@ def result_of(
 
 
 def operations_left(state: SearchState) -> dict[str, list[str]] | None:
-    """Names of the operations that are still allowed, by edge; None if all are."""
-    if state.allowed_EO is None:
+    """Names of the operations that are still allowed, by edge; None if those are that the search began with."""
+    if state.allowed_EO == state.space.allowed_EO:
         return None
+    assert state.allowed_EO is not None
     space = state.space
     return {
         edge: [name for name, mark in zip(space.candidates, row, strict=True) if mark]

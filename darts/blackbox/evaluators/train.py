@@ -184,7 +184,8 @@ class TrainEvaluator(Evaluator):
     def describe(self) -> dict[str, Any]:
         return {
             "name": "train",
-            "signal": f"{self.name}, {self.fidelities[-1]} epochs",
+            "signal": f"{self.name}, {self.fidelities[-1]} epochs"
+            + ("" if self.metric.higher_is_better else f", minus the {self.metric.name}"),
             "network": f"C={self.channels}, N={self.cells}",
             "split": self.data["split"],
             "subset": self.data["subset"],

@@ -54,6 +54,7 @@ class Baseline(ABC):
 
     requires: tuple[str, ...] = ()  # abilities that a space must have, of `supernet.spaces.base.ABILITIES`
     names_parents = False  # whether it sets `parent`
+    upfront = 0  # images that were passed forward before it was asked first
     parent: int | None
     made_by: str | None
 
