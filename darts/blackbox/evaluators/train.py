@@ -36,6 +36,7 @@ class TrainEvaluator(Evaluator):
         split: share of the training images that is trained on; the rest is validated on.
         subset: share of the part that is trained on that is used at all.
         lr, weight_decay: of SGD.
+        grad_clip: largest norm of the gradient; None for any.
         seed: of split, order, augmentation and initial weights.
         termination: ``median`` or ``curve`` stops trainings that promise nothing (`darts.blackbox.termination`); None
             lets all end.
@@ -56,6 +57,7 @@ class TrainEvaluator(Evaluator):
         subset: float = 1.0,
         lr: float = 0.1,
         weight_decay: float = 5e-4,
+        grad_clip: float | None = None,
         seed: int = 0,
         termination: str | None = None,
         inherit: bool = False,
@@ -76,7 +78,11 @@ class TrainEvaluator(Evaluator):
         self.fidelities, self.workers, self.inherits = tuple(lengths), workers, inherit
         self.channels, self.cells, self.lr, self.weight_decay = channels, cells, lr, weight_decay
         self.data = {"split": split, "batch_size": batch_size, "seed": seed, "subset": subset}
-        self.seed, self.termination = seed, termination
+        self.seed, self.termination, self.grad_clip = seed, termination, grad_clip
+
+    def recipe(self, epochs: int) -> Recipe:
+        """Of a training."""
+        return Recipe(epochs, self.lr, weight_decay=self.weight_decay, grad_clip=self.grad_clip)
 
     def open(self, context: Context) -> None:
         check_network(context.space, self.channels, self.cells)
@@ -141,7 +147,7 @@ class TrainEvaluator(Evaluator):
                 curve.append(self.metric.worth(value))
                 return rule is None or not rule.stops(curve, known)
 
-            recipe, kept = Recipe(candidate.epochs, self.lr, weight_decay=self.weight_decay), candidate.number
+            recipe, kept = self.recipe(candidate.epochs), candidate.number
             done = self._train(Job(candidate.genotype, recipe, self.seed + attempt, parent, self._file(kept)), go_on)
             epochs += len(curve)
             if done:
