@@ -155,13 +155,18 @@ def summary(loaded: Loaded, axis: str, rank: Ranks | None) -> list[dict[str, Any
     return sorted(rows, key=lambda row: (-measure.worth(row["truth_mean"]), row["method"]))
 
 
+def number(value: float, digits: int = 2) -> str:
+    """With so many digits behind the point; small ones, such as errors, with two more."""
+    return f"{value:.{digits if abs(value) >= 1 else digits + 2}f}"
+
+
 def headline(loaded: Loaded, rows: Sequence[Mapping[str, Any]], axis: str) -> str:
     """Who won, by how much, at what cost, and whether that is more than luck: one sentence."""
     measure, by_label = loaded.measure, {method.label: method for method in loaded.methods}
     unit = AXES[axis].partition("(")[2].rstrip(")") or AXES[axis]
     first = by_label[rows[0]["method"]]
     own = short(first.spent(axis) or 0)
-    found = f"{rows[0]['truth_mean']:.2f}{measure.unit}"
+    found = f"{number(rows[0]['truth_mean'])}{measure.unit}"
     runs = f"{len(first.trials)} run{'s' * (len(first.trials) > 1)}"
     if len(rows) == 1:
         return f"{first.label} found {found} in the mean of {runs}, for {own} {unit}."
@@ -177,7 +182,8 @@ def headline(loaded: Loaded, rows: Sequence[Mapping[str, Any]], axis: str) -> st
         luck = f"more than luck (p = {p:.2g}, Mann and Whitney)"
     else:
         luck = f"which may be luck (p = {p:.2g}, Mann and Whitney)"
-    return f"{first.label} found {found} in the mean of {runs}, {ahead:.2f} better than {second.label}: {luck}; {cost}."
+    lead = f"{ahead:.{2 if abs(rows[0]['truth_mean']) >= 1 else 4}f} better than {second.label}"
+    return f"{first.label} found {found} in the mean of {runs}, {lead}: {luck}; {cost}."
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

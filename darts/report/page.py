@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jinja2
 from darts import __version__
 from darts.compare.load import Loaded, Method, is_unknown
 from darts.compare.significance import FEW, Ranks
-from darts.compare.summary import short
+from darts.compare.summary import number, short
 from darts.report.compare_figures import MANY, chosen_at_first
 from darts.report.palette import of_method
 from darts.report.svg import cell_svg
@@ -21,10 +22,10 @@ FOLDER = Path(__file__).parent
 COLUMNS = {  # of compare.csv: heading, text of a value, explanation
     "method": ("method", "{}".format, "name of the method"),
     "runs": ("runs", "{}".format, "number of runs"),
-    "truth_mean": ("accuracy", "{:.3f}".format, "mean of what the runs found, by what all are judged by"),
-    "truth_low": ("from", "{:.3f}".format, "lower end of the mean's 95% interval"),
-    "truth_high": ("to", "{:.3f}".format, "upper end of the mean's 95% interval"),
-    "truth_std": ("deviation", "{:.3f}".format, "standard deviation over runs"),
+    "truth_mean": ("accuracy", partial(number, digits=3), "mean of what the runs found, by what all are judged by"),
+    "truth_low": ("from", partial(number, digits=3), "lower end of the mean's 95% interval"),
+    "truth_high": ("to", partial(number, digits=3), "upper end of the mean's 95% interval"),
+    "truth_std": ("deviation", partial(number, digits=3), "standard deviation over runs"),
     "rank": ("rank", "{:.2f}".format, "average rank over matched runs; 1 is the best"),
     "p_better_than_random": (
         "beats random",

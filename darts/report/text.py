@@ -13,6 +13,7 @@ from rich.table import Table
 
 from darts.blackbox.result import BaselineResult
 from darts.compare.load import Loaded, is_unknown
+from darts.compare.summary import number
 from darts.oracle.base import BENCHMARK
 from darts.search.result import SearchResult
 
@@ -253,7 +254,9 @@ def compare_lines(
     tests = sum(row["p_holm"] is not None for row in rows)
     holm = f", Holm's correction over {tests} tests" if tests > 1 else ""
     for row in rows:
-        interval = "" if is_unknown(row["truth_low"]) else f"  [{row['truth_low']:.3f}, {row['truth_high']:.3f}]"
+        interval = (
+            "" if is_unknown(row["truth_low"]) else f"  [{number(row['truth_low'], 3)}, {number(row['truth_high'], 3)}]"
+        )
         beside = ""
         if (better := row["p_better_than_random"]) is not None:
             beside = f"  better than random in {100 * better:.0f}% of pairs (p={row['p_holm']:.2g}{holm})"
@@ -262,7 +265,7 @@ def compare_lines(
         if row["hypervolume"] is not None:
             beside += f"  hypervolume {100 * row['hypervolume']:.2f}%"
         runs = f"{row['runs']} run{'s' * (row['runs'] > 1)}"
-        lines.append((row["method"], f"{row['truth_mean']:.3f}{interval}  {runs}{beside}"))
+        lines.append((row["method"], f"{number(row['truth_mean'], 3)}{interval}  {runs}{beside}"))
         if row["notes"]:
             lines.append(("  NOTE", row["notes"]))
     return [*lines, ("table", str(folder / "compare.csv")), ("report", str(folder / "report.html"))]
