@@ -13,6 +13,7 @@ import yaml
 from hydra.utils import get_class
 
 from darts.blackbox.methods.base import Baseline
+from darts.command.compare import SHARED
 from darts.command.config import compose_config
 from darts.run.parts import build_one, build_part
 from darts.search.build import build_search
@@ -282,6 +283,10 @@ def test_every_choice_composes_and_builds(file: Path, tmp_path: Path) -> None:
     elif group == "experiment":
         assert settings["study"]
         for words in settings["study"].values():
+            if words[0] == "search":
+                shared = [word for word in settings["common"] if word.partition("=")[0].partition(".")[0] in SHARED]
+                assert build_search(compose_config("search", [*shared, *words[1:]]), None).state.task.sizes[0] > 0
+                continue
             composed_run = compose_config("baseline", [*settings["common"], *words])
             assert isinstance(build_part(composed_run["baseline"], "baseline"), Baseline)
     else:

@@ -63,11 +63,8 @@ def parse_seeds(given: Any) -> list[int]:
 def methods_for(space: Space) -> str:
     """What can search a space, for messages."""
     nodes = {file.stem: yaml.safe_load(file.read_text("utf-8")) for file in config_dir().glob("baseline/*.yaml")}
-    able = [
-        name
-        for name, node in sorted(nodes.items())
-        if set(allowed_class(node["_target_"], "baseline").requires) <= space.abilities  # type: ignore[attr-defined]
-    ]
+    classes: dict[str, Any] = {name: allowed_class(node["_target_"], "baseline") for name, node in nodes.items()}
+    able = [n for n, one in sorted(classes.items()) if one.searches and set(one.requires) <= space.abilities]
     return f"; these can search it: {', '.join(able)}"
 
 

@@ -55,6 +55,6 @@ class BaselineCommand(Command):
         except Unfinished as error:
             print(f"{error}; go on with: {resuming(folder, self.name)}", file=sys.stderr)
             return INTERRUPTED
-        draw_baseline(result, best, folder / "figures")
+        draw_baseline(result, best, folder / "figures", prepared.search.space)
         print_baseline(result, folder)
         return 0

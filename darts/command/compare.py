@@ -138,7 +138,7 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     except Unfinished as error:
         print(f"{name} was {error}; the same words with run_dir={run.parent.parent} go on", file=sys.stderr)
         raise KeyboardInterrupt from None
-    draw_baseline(result, best, run / "figures")
+    draw_baseline(result, best, run / "figures", prepared.search.space)
     print_baseline(result, run)
 
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from darts.blackbox.pareto import TrueFront
 from darts.blackbox.result import BaselineResult
 from darts.compare.curves import values_at
+from darts.report.cell import draw_cell
 from darts.report.palette import BLUE, GREY, RED, plain_style
 from darts.run.files import replacing
+from supernet.spaces.base import Space
 
 
 def steps(result: BaselineResult, axis: str, value: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -23,12 +25,20 @@ def steps(result: BaselineResult, axis: str, value: str, at: NDArray[np.float64]
     return np.array(rows)
 
 
-def draw_baseline(result: BaselineResult, best: TrueFront | None, folder: Path) -> None:
-    """Write trajectory.png, and front.png if there is a second objective."""
+def draw_baseline(result: BaselineResult, best: TrueFront | None, folder: Path, space: Space) -> None:
+    """Write trajectory.png, cell.png of the best that was found, and front.png if there is a second objective."""
     folder.mkdir(exist_ok=True)
     if result.objective is not None:
         draw_front(result, best, folder / "front.png")
     draw_trajectory(result, folder / "trajectory.png")
+    found = [run.trajectory[-1] for run in result.runs if run.trajectory]
+    if found:
+        cell = max(found, key=lambda point: point.signal).cell
+        with plain_style():
+            figure = draw_cell(space.parse(cell), space)
+            figure.suptitle(cell, fontsize=7)
+            with replacing(folder / "cell.png") as temporary:
+                figure.savefig(temporary, format="png", dpi=150)
 
 
 def draw_trajectory(result: BaselineResult, path: Path) -> None:
@@ -51,8 +61,10 @@ def draw_trajectory(result: BaselineResult, path: Path) -> None:
             finals = curves[:, -1][~np.isnan(curves[:, -1])]
             if finals.size:
                 low = np.nanpercentile(curves[:, at <= max(2, last // 10)], 5)
-                axes.set_ylim(min(low, finals.min()) - 0.2, finals.max() + 0.4)
-            axes.set(xscale="log", xlabel="evaluations", ylabel=f"{value}: {column} (%)")
+                bottom, top = min(low, finals.min()), finals.max()
+                axes.set_ylim(bottom - 0.05 * (top - bottom or 1), top + 0.1 * (top - bottom or 1))
+            unit = "" if "minus" in column else " (%)"
+            axes.set(xscale="log", xlabel="evaluations", ylabel=f"{value}: {column}{unit}")
             axes.grid(alpha=0.25)
             axes.legend(frameon=False, loc="lower right")
         figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")

@@ -233,7 +233,7 @@ def baseline_lines(result: BaselineResult, folder: Path) -> Lines:
         *lines,
         ("time", f"{result.seconds['total']:.1f} s"),
         ("files", str(folder)),
-        ("  pictures", str(folder / "figures" / "trajectory.png")),
+        ("  pictures", f"{folder / 'figures' / 'trajectory.png'}, cell.png"),
     ]
 
 

@@ -55,6 +55,7 @@ class Baseline(ABC):
     requires: tuple[str, ...] = ()  # abilities that a space must have, of `supernet.spaces.base.ABILITIES`
     names_parents = False  # whether it sets `parent`
     upfront = 0  # images that were passed forward before it was asked first
+    searches = True  # whether it looks for cells by itself
     parent: int | None
     made_by: str | None
 

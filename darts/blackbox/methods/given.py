@@ -14,18 +14,17 @@ class Given(Baseline):
     Args:
         cells: their texts.
         upfront: images that were passed forward to find them; they count as spent.
-
-    Raises:
-        ValueError: no cells.
     """
 
+    searches = False
+
     def __init__(self, cells: Sequence[str] = (), upfront: int = 0) -> None:
-        if not cells:
-            raise ValueError("cells: got none; give texts of cells, baseline.cells=['...','...']")
         at_least("upfront", upfront, 0)
         self.cells, self.upfront = tuple(cells), upfront
 
     def setup(self) -> None:
+        if not self.cells:
+            raise ValueError("cells: got none; give texts of cells, baseline.cells=['...','...']")
         try:
             self.left = [self.space.parse(cell) for cell in reversed(self.cells)]
         except ValueError as error:

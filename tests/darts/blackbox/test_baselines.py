@@ -19,6 +19,7 @@ from supernet.genotype import Genotype
 from supernet.spaces.cells import CellSpace
 
 FILES = sorted((Path(__file__).parents[3] / "configs" / "baseline").glob("*.yaml"))
+FILES = [file for file in FILES if file.stem != "given"]  # it searches nothing: test_methods.py
 SMALL = {"population": 8, "elite": 2, "sample": 3, "start": 10, "batch": 5, "trees": 5, "children": 30, "draws": 8}
 BUDGET = 18
 ALL_OF_IT = ("grid_search",)  # ends by itself when the budget is as large as the space

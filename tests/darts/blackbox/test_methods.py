@@ -445,7 +445,7 @@ def able(*abilities: str) -> Space:
 
 
 def test_every_method_has_its_needs_stated_here() -> None:
-    assert NEEDS.keys() | ON_ANY_SPACE == {file.stem for file in CONFIGS.glob("*.yaml")}
+    assert NEEDS.keys() | ON_ANY_SPACE | {"given"} == {file.stem for file in CONFIGS.glob("*.yaml")}
     assert not NEEDS.keys() & ON_ANY_SPACE
 
 
@@ -492,6 +492,19 @@ def test_the_mutations_that_are_asked_for_are_taken_as_often_and_every_child_say
     assert {way for way in ways if way is not None} == expected.keys()
     for way, share in expected.items():
         assert ways[way] / children == pytest.approx(share, abs=4 * (share * (1 - share) / children) ** 0.5)
+
+
+def test_given_cells_are_evaluated_in_their_order_and_what_finding_them_took_counts() -> None:
+    cells = [str(CellSpace().genotype(index)) for index in (7, 3, 7)]
+    evaluator = Counting(lambda cell: float(cell.index(CellSpace().operations)), (1,))
+    run = BlackBox(method("given", cells=cells, upfront=1000), CellSpace(), evaluator, 9).run(0)
+    assert [str(cell) for cell, _ in evaluator.asked] == cells
+    assert (run.stopped_by, run.trajectory[-1].cell) == ("exhausted", cells[0])
+    plain = BlackBox(method("given", cells=cells), CellSpace(), evaluator, 9).run(0)
+    assert run.images - plain.images == 1000
+    for wrong, message in (([], "cells: got none"), (["|none~0|"], "cells: cell")):
+        with pytest.raises(ValueError, match=message):
+            method("given", cells=wrong).start(CellSpace(), random.Random(0), 9, (1,))
 
 
 def settings_of(space: type[Space], name: str) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_an_interrupted_run_says_how_to_go_on(console: list[str], table: Path, t
         (["baseline.population=x"], "baseline.population: got 'x'; give a whole number or null"),
         (["seeds=0-x"], "seeds: got '0-x'; give a number, a range such as 0-499"),
         (["seeds=[1,0-3]"], "seeds: got [1, '0-3'], which names a seed twice"),
-        (["baseline=nothing"], "baseline: got 'nothing'; allowed are bohb, genetic, gp"),
+        (["baseline=nothing"], "baseline: got 'nothing'; allowed are bohb, genetic, given, gp"),
         (["baseline.size=3"], "unknown option 'baseline.size'"),
         (["budget.evaluations=0"], "budget.evaluations: got 0; give 1 to 1,562,500, 100 times the 15,625 cells"),
         (["budget.evaluations=99999999999"], "budget.evaluations: got 99,999,999,999; give 1 to 1,562,500"),
