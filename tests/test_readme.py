@@ -71,6 +71,14 @@ def test_the_example_for_notebooks_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert "test accuracy" in repr(names["trained"])
 
 
+def test_the_commands_about_spaces_compose() -> None:
+    page = (ROOT / "docs/spaces.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line)[1:] for line in page.splitlines() if line.startswith("darts ")]
+    assert {command for command, *_ in commands} >= {"search", "baseline", "compare", "retrain", "query"}
+    for command, *words in commands:
+        compose_config(command, [quoted(word) for word in words if "=" in word and not word.startswith("Genotype")])
+
+
 def test_commands_are_found() -> None:
     assert len(COMMANDS) > 15
     assert {"search", "baseline", "compare", "derive", "query", "rank", "data"} <= {one.split()[1] for one in COMMANDS}
@@ -149,6 +157,8 @@ def test_it_runs(
         shutil.rmtree(tmp_path / "model/exports")
     real = {"RUN_DIR...": run, "RUN_DIR": run, "TABLE.csv": str(table), "PHOTOS": str(photos), "CELL...": cell}
     real |= {"=CELL": f"={cell}"}
+    (tmp_path / "series.csv").write_text("\n".join(["a,b", *(f"{t % 7},{t % 5}" for t in range(200))]))
+    real |= {"FILE.csv": "series.csv"}
     real |= {"MODEL_DIR": "model", "MODELS": "models", "COSTS.csv": str(costs)}
     for placeholder, value in real.items():
         words = [word.replace(placeholder, value) for word in words]
