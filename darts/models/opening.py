@@ -17,6 +17,7 @@ from darts.search.result import SearchResult
 from darts.search.state import SearchState
 from darts.training.fit import evaluate
 from darts.training.model import About, Model, judged_by, load_model, model_path, sizes_of
+from supernet.operations import NormalisedPool
 
 WEIGHTS = {"last": "model.pt", "best": "best.pt"}
 CALIBRATION = 50  # batches, at most
@@ -78,6 +79,11 @@ def inherited_model(folder: Path, stored: dict[str, Any], plugins: Sequence[str]
     options = stored["network"]
     size = state.task.network_size(options["channels"], options["cells"])
     inherited: nn.Module = state.network.inherit(genotype)  # type: ignore[operator]
+    if any(isinstance(module, NormalisedPool) for module in inherited.modules()):
+        raise UserError(
+            f"run: the search of {folder} normalised poolings, which networks of this space do not, so its weights are of "
+            f"no use to one; train it: darts retrain run={folder}"
+        )
     network = state.space.network(genotype, size)
     with_statistics(network, inherited, state)
     images = f"the architecture part of {state.task.name}"
