@@ -81,8 +81,8 @@ def inherited_model(folder: Path, stored: dict[str, Any], plugins: Sequence[str]
     inherited: nn.Module = state.network.inherit(genotype)  # type: ignore[operator]
     if any(isinstance(module, NormalisedPool) for module in inherited.modules()):
         raise UserError(
-            f"run: the search of {folder} normalised poolings, which networks of this space do not, so its weights are of "
-            f"no use to one; train it: darts retrain run={folder}"
+            f"run: the search of {folder} normalised poolings, which networks of this space do not, so its weights "
+            f"are of no use to one; train it: darts retrain run={folder}"
         )
     network = state.space.network(genotype, size)
     with_statistics(network, inherited, state)
