@@ -8,8 +8,8 @@ so nothing is computed; a cell's cost is the sum over its edges.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,23 @@ def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
     return _counted(module, (in_channels, image_size, image_size))
 
 
-def count_series(make: Callable[[], nn.Module], size: NetworkSize) -> Cost:
-    """Cost of a network on one series of as many steps as a size says, all of them together."""
+class Networks(Protocol):
+    """A space, as far as costs go."""
+
+    takes: str
+
+    def network(self, genotype: Any, size: NetworkSize) -> nn.Module:
+        """Of a genotype."""
+
+    def __hash__(self) -> int: ...
+
+
+@lru_cache(10_000)
+def network_cost(space: Networks, genotype: Any, size: NetworkSize) -> Cost:
+    """Cost of a genotype's network, which is made of shapes alone."""
     with torch.device("meta"):
-        network = make()
-    return _counted(network, (size.image_size, size.in_channels))
+        network = space.network(genotype, size)
+    return _counted(network, size.input_shape(space.takes, 1)[1:])
 
 
 def _counted(module: nn.Module, shape: tuple[int, ...]) -> Cost:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.alike import take_alike
 from supernet.cell_pair import INPUTS, CellPair, HalfCell
 from supernet.norm import NormFactory, norm_factory
 from supernet.operations import FactorizedReduce, build_operation
@@ -174,17 +175,11 @@ class DartsNetwork(nn.Module):
 
     def inherit(self, parent: DartsNetwork) -> None:
         """Copy all weights and statistics of a network of this size, outside the edges where the two differ."""
-        own, theirs = self.state_dict(), parent.state_dict()
         differing = set()
         for number, (mine, other) in enumerate(zip(self.layers, parent.layers, strict=True)):
             pairs = zip(mine.genes.connections, other.genes.connections, strict=True)  # type: ignore[union-attr, arg-type]
             differing |= {f"layers.{number}.edges.{edge}." for edge, (one, two) in enumerate(pairs) if one != two}
-        kept = {
-            name: value
-            for name, value in theirs.items()
-            if name in own and own[name].shape == value.shape and not any(name.startswith(part) for part in differing)
-        }
-        self.load_state_dict(kept, strict=False)
+        take_alike(self, parent, differing)
 
     def counterpart(self, name: str, cells: int) -> str | None:
         """The name that a tensor of this network has in one of so many cells; None if it has none there: cells are

@@ -5,12 +5,23 @@ Shape suffixes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from torch import Tensor, nn
 
 from supernet.genotype import Genotype
 from supernet.norm import NormFactory, norm_factory
 from supernet.operations import build_operation
 from supernet.skeleton import Skeleton
+
+
+def along(pairs: Sequence[tuple[int, int]], operations: Iterable[nn.Module], x_BCHW: Tensor) -> Tensor:
+    """The last node of a graph whose edges, ordered by target, are these (source, target) with an operation each."""
+    nodes: dict[int, Tensor] = {0: x_BCHW}
+    for (source, target), operation in zip(pairs, operations, strict=True):
+        term_BCHW = operation(nodes[source])
+        nodes[target] = nodes[target] + term_BCHW if target in nodes else term_BCHW
+    return nodes[max(nodes)]
 
 
 class DiscreteCell(nn.Module):
@@ -22,11 +33,7 @@ class DiscreteCell(nn.Module):
         self.edges = nn.ModuleList(build_operation(name, channels, 1, norm) for *_, name in genotype.connections)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        nodes: dict[int, Tensor] = {0: x_BCHW}
-        for (source, target), operation in zip(self.pairs, self.edges, strict=True):
-            term_BCHW = operation(nodes[source])
-            nodes[target] = nodes[target] + term_BCHW if target in nodes else term_BCHW
-        return nodes[max(nodes)]
+        return along(self.pairs, self.edges, x_BCHW)
 
 
 class DiscreteNetwork(Skeleton):

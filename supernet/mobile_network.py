@@ -11,6 +11,7 @@ import re
 import torch
 from torch import Tensor, nn
 
+from supernet.alike import take_alike
 from supernet.chain import ChainPlan, Place
 from supernet.folding import folded
 from supernet.genomes import Blocks
@@ -107,13 +108,10 @@ class MobileNetwork(Chain):
             x_BCHW = layer(x_BCHW)
         return self.ended(x_BCHW)
 
-    def inherit(self, parent: nn.Module) -> None:
+    def inherit(self, parent: MobileNetwork) -> None:
         """Copy the tensors of another network that have the same place and shape here, of blocks with the same name."""
-        own, theirs = self.state_dict(), parent.state_dict()
-        pairs = zip(self.genotype.names, parent.genotype.names, strict=True)  # type: ignore[arg-type, union-attr]
-        differing = tuple(f"blocks.{place}." for place, (one, other) in enumerate(pairs) if one != other)
-        kept = {n: v for n, v in theirs.items() if n in own and own[n].shape == v.shape and not n.startswith(differing)}
-        self.load_state_dict(kept, strict=False)
+        pairs = enumerate(zip(self.genotype.names, parent.genotype.names, strict=True))
+        take_alike(self, parent, {f"blocks.{place}." for place, (one, other) in pairs if one != other})
 
     def simplified(self) -> nn.Module:
         """A copy for use, in evaluation mode: normalisations folded, and stabilisers taken out."""

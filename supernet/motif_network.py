@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from supernet.alike import take_alike
+from supernet.discrete_network import along
 from supernet.genomes import Motifs
 from supernet.norm import NormFactory, norm_factory
 from supernet.operations import build_operation
@@ -31,11 +33,7 @@ class MotifCell(nn.Module):
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        nodes: dict[int, Tensor] = {0: x_BCHW}
-        for (source, target), operation in zip(self.pairs, self.edges, strict=True):
-            term_BCHW = operation(nodes[source])
-            nodes[target] = nodes[target] + term_BCHW if target in nodes else term_BCHW
-        return nodes[max(nodes)]
+        return along(self.pairs, self.edges, x_BCHW)
 
 
 class MotifNetwork(Skeleton):
@@ -62,6 +60,4 @@ class MotifNetwork(Skeleton):
 
     def inherit(self, parent: nn.Module) -> None:
         """Copy the tensors of another network that have the same place and shape here."""
-        own = self.state_dict()
-        kept = {n: v for n, v in parent.state_dict().items() if n in own and own[n].shape == v.shape}
-        self.load_state_dict(kept, strict=False)
+        take_alike(self, parent)

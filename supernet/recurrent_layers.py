@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.alike import take_alike
 from supernet.genomes import GENES, RecurrentGenome
 from supernet.relaxations.base import EdgeWeights
 from supernet.size import NetworkSize
@@ -77,9 +78,7 @@ class LayersNetwork(nn.Module):
 
     def inherit(self, parent: nn.Module) -> None:
         """Copy the tensors of another network that have the same name and shape here."""
-        own = self.state_dict()
-        kept = {n: v for n, v in parent.state_dict().items() if n in own and own[n].shape == v.shape}
-        self.load_state_dict(kept, strict=False)
+        take_alike(self, parent)
 
 
 class LayersSuperNet(nn.Module):

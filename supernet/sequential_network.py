@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from supernet.alike import take_alike
 from supernet.genomes import Genome
 from supernet.norm import norm_factory
 from supernet.size import NetworkSize
@@ -46,6 +47,4 @@ class SequentialNetwork(nn.Module):
 
     def inherit(self, parent: nn.Module) -> None:
         """Copy the tensors of another network that have the same place and shape here."""
-        own = self.state_dict()
-        kept = {n: v for n, v in parent.state_dict().items() if n in own and own[n].shape == v.shape}
-        self.load_state_dict(kept, strict=False)
+        take_alike(self, parent)

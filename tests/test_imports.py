@@ -19,6 +19,7 @@ MODULES = {
 }
 # Every room of the house, and those below it that its files may enter.
 ROOMS = {
+    "__main__": "cli",
     "api": "command models blackbox search training run",
     "cli": "command run",
     "command": "report models compare blackbox search training tasks oracle run supernet",

@@ -40,7 +40,7 @@ LEFT_OUT = -1
 class Space(ABC):
     """A set of genotypes. What is not overridden, the space cannot do; `abilities` knows.
 
-    A subclass gives at least `parse`, `sample`, `describe`, `cost` and `network`; methods that need more say so, and
+    A subclass gives at least `parse`, `sample`, `describe` and `network`; methods that need more say so, and
     are refused with the name of what is lacking before a run starts.
 
     Attributes:
@@ -73,9 +73,11 @@ class Space(ABC):
     def describe(self) -> dict[str, Any]:
         """Plain values that identify the space, as they stand in checkpoints and results."""
 
-    @abstractmethod
     def cost(self, genotype: Genotype, size: NetworkSize) -> Cost:
-        """Parameters and multiply-adds of a genotype's network."""
+        """Parameters and multiply-adds of a genotype's network, of all steps where it takes series."""
+        from supernet.cost import network_cost
+
+        return network_cost(self, genotype, size)
 
     @abstractmethod
     def network(self, genotype: Genotype, size: NetworkSize, batch_norm: str = "running") -> nn.Module:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from supernet.genomes import Widths
-from supernet.size import Cost, NetworkSize
+from supernet.size import NetworkSize
 from supernet.spaces.base import Space
 from supernet.wiring import Cell
 
@@ -119,9 +119,6 @@ class Channels(Space):
     def size_text(self, size: NetworkSize) -> str:
         return size.data
 
-    def cost(self, genotype: Widths, size: NetworkSize) -> Cost:
-        return _cost(genotype, size)
-
     def network(self, genotype: Widths, size: NetworkSize, batch_norm: str = "running") -> SizedNetwork:
         from supernet.sized import SizedNetwork
 
@@ -133,15 +130,3 @@ class Channels(Space):
         from supernet.sized import SizedSuperNet
 
         return SizedSuperNet(self.channels, size, batch_norm, generator)
-
-
-@lru_cache(10_000)
-def _cost(genotype: Widths, size: NetworkSize) -> Cost:
-    import torch
-
-    from supernet.cost import count
-    from supernet.sized import SizedNetwork
-
-    with torch.device("meta"):
-        network = SizedNetwork(genotype, size)
-    return count(network, size.in_channels, size.image_size)

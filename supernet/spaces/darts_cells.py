@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from supernet.cell_pair import INPUTS, KINDS, CellPair, HalfCell, half_cell, parse_pair
 from supernet.literal import Edge
-from supernet.size import Cost, NetworkSize
+from supernet.size import NetworkSize
 from supernet.spaces.base import LEFT_OUT, Space
 from supernet.wiring import Cell
 
@@ -262,10 +262,6 @@ class DartsCells(Space):
     def size_text(self, size: NetworkSize) -> str:
         return f"C={size.channels}, {size.cells} cells, {size.data}"
 
-    def cost(self, genotype: CellPair, size: NetworkSize) -> Cost:
-        """Without the auxiliary head."""
-        return _cost(genotype, size, self.stem)
-
     def network(self, genotype: CellPair, size: NetworkSize, batch_norm: str = "running") -> DartsNetwork:
         from supernet.darts_network import DartsNetwork
 
@@ -277,15 +273,3 @@ class DartsCells(Space):
         from supernet.darts_supernet import DartsSuperNet
 
         return DartsSuperNet(self, size, batch_norm, generator, self.stem)
-
-
-@lru_cache(1000)
-def _cost(genotype: CellPair, size: NetworkSize, stem: str) -> Cost:
-    import torch
-
-    from supernet.cost import count
-    from supernet.darts_network import DartsNetwork
-
-    with torch.device("meta"):
-        network = DartsNetwork(genotype, size, stem=stem)
-    return count(network, size.in_channels, size.image_size)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from supernet.genomes import Motifs
 from supernet.genotype import Genotype, edges_of
-from supernet.size import Cost, NetworkSize
+from supernet.size import NetworkSize
 from supernet.spaces.base import Space
 
 if TYPE_CHECKING:
@@ -142,22 +142,7 @@ class Hierarchical(Space):
             for place, motif in enumerate(genotype.motifs)
         }
 
-    def cost(self, genotype: Motifs, size: NetworkSize) -> Cost:
-        return _cost(genotype, self.motifs, size)
-
     def network(self, genotype: Motifs, size: NetworkSize, batch_norm: str = "running") -> MotifNetwork:
         from supernet.motif_network import MotifNetwork
 
         return MotifNetwork(genotype, self.motifs, size, batch_norm)
-
-
-@lru_cache(10_000)
-def _cost(genotype: Motifs, motifs: tuple[int, ...], size: NetworkSize) -> Cost:
-    import torch
-
-    from supernet.cost import count
-    from supernet.motif_network import MotifNetwork
-
-    with torch.device("meta"):
-        network = MotifNetwork(genotype, motifs, size)
-    return count(network, size.in_channels, size.image_size)

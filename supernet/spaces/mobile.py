@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from supernet.chain import ChainPlan, Place
 from supernet.genomes import Blocks
-from supernet.size import Cost, NetworkSize
+from supernet.size import NetworkSize
 from supernet.spaces.base import Space
 from supernet.wiring import Cell
 
@@ -185,9 +185,6 @@ class Mobile(Space):
     def size_text(self, size: NetworkSize) -> str:
         return size.data
 
-    def cost(self, genotype: Blocks, size: NetworkSize) -> Cost:
-        return _cost(genotype, self.plan, size)
-
     def network(self, genotype: Blocks, size: NetworkSize, batch_norm: str = "running") -> MobileNetwork:
         from supernet.mobile_network import MobileNetwork
 
@@ -199,15 +196,3 @@ class Mobile(Space):
         from supernet.mobile_supernet import MobileSuperNet
 
         return MobileSuperNet(self.operations, self.plan, size, batch_norm, generator)
-
-
-@lru_cache(10_000)
-def _cost(genotype: Blocks, plan: ChainPlan, size: NetworkSize) -> Cost:
-    import torch
-
-    from supernet.cost import count
-    from supernet.mobile_network import MobileNetwork
-
-    with torch.device("meta"):
-        network = MobileNetwork(genotype, plan, size)
-    return count(network, size.in_channels, size.image_size)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from supernet.genomes import RecurrentGenotype
 from supernet.literal import read_literal
-from supernet.size import Cost, NetworkSize
+from supernet.size import NetworkSize
 from supernet.spaces.base import LEFT_OUT, Space
 from supernet.wiring import Cell
 
@@ -175,12 +175,6 @@ class RecurrentCell(Space):
 
     def size_text(self, size: NetworkSize) -> str:
         return f"a state of {size.channels}, {size.image_size} steps of {size.in_channels} columns"
-
-    def cost(self, genotype: RecurrentGenotype, size: NetworkSize) -> Cost:
-        """All steps of a series; what genotypes differ in, activations and sources, costs nothing."""
-        from supernet.cost import count_series
-
-        return count_series(lambda: self.network(genotype, size), size)
 
     def network(self, genotype: RecurrentGenotype, size: NetworkSize, batch_norm: str = "running") -> RecurrentNetwork:
         from supernet.recurrent import RecurrentNetwork

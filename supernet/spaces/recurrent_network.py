@@ -9,7 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from supernet.genomes import GENES, RecurrentGenome
-from supernet.size import Cost, NetworkSize
+from supernet.size import NetworkSize
 from supernet.spaces.base import Space
 from supernet.wiring import Cell
 
@@ -167,12 +167,6 @@ class RecurrentNetworks(Space):
 
     def size_text(self, size: NetworkSize) -> str:
         return f"{size.image_size} steps of {size.in_channels} columns"
-
-    def cost(self, genotype: RecurrentGenome, size: NetworkSize) -> Cost:
-        """All steps of a series."""
-        from supernet.cost import count_series
-
-        return count_series(lambda: self.network(genotype, size), size)
 
     def network(self, genotype: RecurrentGenome, size: NetworkSize, batch_norm: str = "running") -> LayersNetwork:
         from supernet.recurrent_layers import LayersNetwork

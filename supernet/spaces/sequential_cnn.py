@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from supernet.genomes import Genome, Layer
-from supernet.size import Cost, NetworkSize
+from supernet.size import NetworkSize
 from supernet.spaces.base import Space
 
 if TYPE_CHECKING:
@@ -248,9 +248,6 @@ class SequentialCnn(Space):
     def size_text(self, size: NetworkSize) -> str:
         return size.data
 
-    def cost(self, genotype: Genome, size: NetworkSize) -> Cost:
-        return _cost(genotype, size)
-
     def network(self, genotype: Genome, size: NetworkSize, batch_norm: str = "running") -> SequentialNetwork:
         from supernet.sequential_network import SequentialNetwork
 
@@ -260,15 +257,3 @@ class SequentialCnn(Space):
 def _thirds(genome: Genome) -> list[tuple[Layer, ...]]:
     first, second = (place for place, layer in enumerate(genome.layers) if layer.reduces)
     return [genome.layers[: first + 1], genome.layers[first + 1 : second + 1], genome.layers[second + 1 :]]
-
-
-@lru_cache(10_000)
-def _cost(genotype: Genome, size: NetworkSize) -> Cost:
-    import torch
-
-    from supernet.cost import count
-    from supernet.sequential_network import SequentialNetwork
-
-    with torch.device("meta"):
-        network = SequentialNetwork(genotype, size)
-    return count(network, size.in_channels, size.image_size)
