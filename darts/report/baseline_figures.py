@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from darts.blackbox.pareto import TrueFront
 from darts.blackbox.result import BaselineResult
 from darts.compare.curves import values_at
-from darts.report.cell import draw_cell
+from darts.report.cell import titled_cell
 from darts.report.palette import BLUE, GREY, RED, plain_style
 from darts.run.files import replacing
 from supernet.spaces.base import Space
@@ -35,8 +35,7 @@ def draw_baseline(result: BaselineResult, best: TrueFront | None, folder: Path, 
     if found:
         cell = max(found, key=lambda point: point.signal).cell
         with plain_style():
-            figure = draw_cell(space.parse(cell), space)
-            figure.suptitle(cell, fontsize=7)
+            figure = titled_cell(cell, space)
             with replacing(folder / "cell.png") as temporary:
                 figure.savefig(temporary, format="png", dpi=150)
 
@@ -65,6 +64,8 @@ def draw_trajectory(result: BaselineResult, path: Path) -> None:
                 axes.set_ylim(bottom - 0.05 * (top - bottom or 1), top + 0.1 * (top - bottom or 1))
             unit = "" if "minus" in column else " (%)"
             axes.set(xscale="log", xlabel="evaluations", ylabel=f"{value}: {column}{unit}")
+            axes.xaxis.set_major_formatter("{x:g}")  # its own would be set as mathematics
+            axes.xaxis.set_minor_formatter("")
             axes.grid(alpha=0.25)
             axes.legend(frameon=False, loc="lower right")
         figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")

@@ -27,7 +27,8 @@ def draw_cell(genotype: Genotype, space: Space, ink: str = "#333333", paper: str
     cells = space.connections(genotype)
     outputs = {kind: cell.output for kind, cell in space.cells.items()} if "supernet" in space.abilities else {}
     longest = max((target for connections in cells.values() for _, target, _ in connections), default=1)
-    size = ((2.6 * longest + 1.2) * max(1, len(cells)), 1.2 * longest + 1.2)
+    widest = max((target - source for edges in cells.values() for source, target, _ in edges), default=1)
+    size = ((2.6 * longest + 1.2) * max(1, len(cells)), 1.2 * widest + 1.2)
     figure = Figure(figsize=size, layout="constrained")
     colours = {name: of_operation(place) for place, name in enumerate(names_of(genotype, space))}
     for axes, (kind, connections) in zip(
@@ -40,6 +41,14 @@ def draw_cell(genotype: Genotype, space: Space, ink: str = "#333333", paper: str
             _draw(axes, connections, colours, outputs.get(kind, "last"), ink, paper)
         if len(cells) > 1:
             axes.set_title(kind, fontsize=9)
+    return figure
+
+
+def titled_cell(text: str, space: Space) -> Any:
+    """The graph of a genotype under its text."""
+    figure = draw_cell(space.parse(text), space)
+    if space.connections(space.parse(text)):
+        figure.suptitle(text, fontsize=8)
     return figure
 
 

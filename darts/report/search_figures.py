@@ -9,7 +9,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darts.report.cell import draw_cell
+from darts.report.cell import titled_cell
 from darts.report.palette import BLUE, GREY, ORANGE, of_operation, plain_style
 from darts.report.text import few
 from darts.run.files import replacing
@@ -30,8 +30,7 @@ def names_of(result: SearchResult) -> list[str]:
 def draw_search(result: SearchResult, relaxation: Relaxation, space: Space, folder: Path) -> list[Path]:
     """Write alphas.png, progress.png and cell.png, and standing.png if cells were judged; returns their paths."""
     with plain_style():
-        cell = draw_cell(space.parse(result.cell), space)
-        cell.suptitle(result.cell, fontsize=8)
+        cell = titled_cell(result.cell, space)
         figures = [_alphas(result, relaxation, space), _progress(result), cell]
         if result.standing is not None:
             figures.append(_standing(result.standing))

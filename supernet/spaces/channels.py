@@ -102,6 +102,10 @@ class Channels(Space):
         """The channels of every block."""
         return list(genotype.channels)
 
+    def connections(self, genotype: Widths) -> dict[str, tuple[tuple[int, int, str], ...]]:
+        """A chain of blocks by their channels."""
+        return {"network": tuple((place, place + 1, str(width)) for place, width in enumerate(genotype.channels))}
+
     @cached_property
     def cells(self) -> dict[str, Cell]:  # type: ignore[override]
         """A row of architecture parameters a block."""
