@@ -25,7 +25,7 @@ def latency_lines(
     """Name and value of everything worth reading; prices are over that of the cheapest operation of the edge."""
     given, guess = np.array(values), np.array(foretold)
     error = np.abs(guess - given)
-    width = max(map(len, table.candidates)) + 2
+    width = max(8, *map(len, table.candidates)) + 2
     lines = [
         ("prices", f"{table.name}, fitted to {cells:,} cells; {COUNTED[table.counts]}"),
         (
