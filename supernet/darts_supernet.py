@@ -69,6 +69,8 @@ class DartsSuperNet(nn.Module):
         init_weights(self, generator)
         self.to(memory_format=torch.channels_last)
 
+    passes_by = ("partial",)  # of `EdgeWeights`: reduction cells have no extra skips
+
     @property
     def num_cells(self) -> int:
         """Cells L."""

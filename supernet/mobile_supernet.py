@@ -30,6 +30,7 @@ class MobileSuperNet(Chain):
     """
 
     num_cells = 1
+    passes_by: tuple[str, ...] = ()  # what of `EdgeWeights` goes past operations here
 
     def __init__(
         self, operations: Sequence[str], plan: ChainPlan, size: NetworkSize, batch_norm: str = "batch",

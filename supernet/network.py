@@ -59,6 +59,8 @@ class SuperNet(Skeleton):
         init_weights(self, generator)
         self.to(memory_format=torch.channels_last)  # the layout of fast convolutions, and of the search cell
 
+    passes_by = ("partial", "extra_skip")  # of `EdgeWeights`: what goes past the operations
+
     @property
     def num_cells(self) -> int:
         """Cells L."""

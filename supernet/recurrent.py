@@ -113,6 +113,7 @@ class RecurrentSuperNet(_Recurrent):
     """
 
     num_cells = 1
+    passes_by: tuple[str, ...] = ()  # what of `EdgeWeights` goes past operations here
     batch_norm = None
 
     def __init__(self, space: Space, size: NetworkSize, generator: torch.Generator | None = None) -> None:

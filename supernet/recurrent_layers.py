@@ -92,6 +92,7 @@ class LayersSuperNet(nn.Module):
     """
 
     num_cells = 1
+    passes_by: tuple[str, ...] = ()  # what of `EdgeWeights` goes past operations here
     batch_norm = None
 
     def __init__(

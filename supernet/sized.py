@@ -98,6 +98,7 @@ class SizedSuperNet(_Sized):
     """
 
     num_cells = 1
+    passes_by: tuple[str, ...] = ()  # what of `EdgeWeights` goes past operations here
 
     def __init__(
         self, channels: Sequence[int], size: NetworkSize, batch_norm: str = "batch",

@@ -18,7 +18,7 @@ class DataCommand(Command):
 """
 
     def run(self, call: Call) -> int:
-        from darts.report.data_report import data_lines, draw_classes
+        from darts.report.data_report import data_lines, draw_classes, series_lines
         from darts.report.text import print_lines
         from darts.run.files import write_text
         from darts.run.folder import check_own, chosen_run_dir, make_figures_dir, write_config
@@ -27,6 +27,9 @@ class DataCommand(Command):
 
         settings = call.settings
         dataset = build_one(settings, "dataset", settings["plugins"])
+        if dataset.gives == "series":
+            print_lines(series_lines(dataset.name, dataset.load(SPLIT)))
+            return 0
         try:
             dataset = smaller(dataset, settings["data"]["resolution"])
         except ValueError as error:
@@ -46,3 +49,4 @@ class DataCommand(Command):
 
 
 CONFIG_KEYS = ("dataset", "data")
+SPLIT = 0.5  # of series, as searches split them by default

@@ -39,6 +39,10 @@ class ExportCommand(Command):
             raise UserError(f"quantize: got true with format={form.name}; it is for format=onnx")
         folder = Path(settings["run"])
         model = open_model(folder, "run", settings["weights"], plugins)
+        if settings["quantize"] and model.about.takes != "images":
+            raise UserError(
+                f"quantize: got true; it is for classifiers of images, and this network takes {model.about.takes}"
+            )
         output = settings["output"]
         if output is None and not folder.is_dir():
             raise UserError(f"output: {folder} is a file, not the folder of a run; give output=FILE")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from darts.report.palette import plain_style
 from darts.run.files import replacing
 from darts.tasks.datasets.base import Images
+from darts.tasks.datasets.windows import SeriesParts
 
 COLUMNS, ROWS = 10, 20  # images of a class, and classes, in the picture
 GAP = 2  # pixels between images
@@ -86,3 +87,19 @@ def _some(images: Images, label: int) -> list[NDArray[np.uint8]]:
     if pictures_NCHW.shape[1] != 3:
         pictures_NCHW = pictures_NCHW[:, :1].expand(-1, 3, -1, -1)
     return list(pictures_NCHW.permute(0, 2, 3, 1).numpy())
+
+
+def series_lines(name: str, parts: SeriesParts) -> list[tuple[str, str]]:
+    """What a data set of series holds: windows of the parts, and what is known of the columns."""
+    steps, columns = parts.train.inputs_NLC.shape[1:]
+    lines = [("data set", f"{name}: windows of {steps} steps and {columns} columns")]
+    for part, windows, use in (
+        ("weights", parts.train, "of a search"), ("architecture", parts.valid, "of a search"),
+        ("kept", parts.test, "for the judgement of a final network"),
+    ):  # fmt: skip
+        lines.append((part, f"{len(windows.targets_NK):,} windows, {use}"))
+    known = parts.inputs
+    for column, mean, deviation in zip(*(known.get(key, ()) for key in ("columns", "mean", "deviation")), strict=True):
+        target = "  to be foretold" if column in known["targets"] else ""
+        lines.append((column, f"mean {mean:.6g}, deviation {deviation:.6g} of what trains the weights{target}"))
+    return lines

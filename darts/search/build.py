@@ -195,6 +195,15 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         )  # fmt: skip
     problems.stop()
     with problems.of("relaxation"):
+        wanted = built["state"].expected_weights()
+        asked = [
+            name for name, on in (("partial", wanted.partial > 1), ("extra_skip", wanted.extra_skip is not None)) if on
+        ]
+        if lacking := [name for name in asked if name not in getattr(network, "passes_by", asked)]:
+            raise ValueError(
+                f"{type(relaxation).__name__} lets values go past the operations ({lacking[0]}), which the supernet of "
+                f"{type(space).__name__} cannot; choose another"
+            )
         if options.channels % (partial := built["state"].expected_weights().partial):
             raise ValueError(f"it splits channels by {partial}; give a divisor of network.channels={options.channels}")
     with problems.of("engine"):
