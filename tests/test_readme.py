@@ -26,6 +26,7 @@ FOUND = [*re.findall(r"`(darts [^`]+)`", README), *re.findall(r"^(darts .+)$", R
 COMMANDS = sorted({one for one in FOUND if len(one.split()) > 2 or one == "darts search"})
 ELSEWHERE = (
     "dataset.download=true",
+    "dataset=fashion_mnist",
     "import=",
     "TUNE_DIR",
     "postgresql",
