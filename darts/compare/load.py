@@ -158,7 +158,7 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
         settings = {
             key: value
             for key, value in flat(stored).items()
-            if key.split(".")[0] not in OWN and key not in (*RUNNING, *GIVEN)
+            if key.split(".")[0] not in OWN and key not in (*RUNNING, *GIVEN) and value is not None
         }
         same = next((m for m in methods if m.label == label and m.settings == settings), None)
         if same is None:

@@ -372,7 +372,7 @@ def test_the_documented_plug_in_is_searched_with(done: Ended) -> None:
     folder, ended = done["plug-in"]
     assert ended.returncode == 0, ended.stderr
     result = result_of(folder / "X")
-    operations = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "max_pool_3x3"]
+    operations = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "max_pool_5x5"]
     assert CellSpace(4, operations).parse(str(result["cell"]))
     stored = yaml.safe_load((folder / "X" / "config.yaml").read_text())
     assert (stored["relaxation"]["_target_"], stored["relaxation"]["factor"]) == ("my_pkg.Sharp", 8)

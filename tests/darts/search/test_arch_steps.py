@@ -26,7 +26,7 @@ from darts.tasks.datasets.fake import Fake
 from supernet.network import SuperNet
 from supernet.relaxations.base import EdgeWeights, Parameters
 from supernet.relaxations.softmax import Softmax
-from supernet.spaces.cells import NAS_BENCH_201, CellSpace
+from supernet.spaces.cells import CellSpace
 
 Kept = Callable[[], AbstractContextManager[SimpleNamespace]]
 
@@ -239,7 +239,8 @@ def test_unrolled_gradient_with_dropout_equals_exact_finite_differences() -> Non
 
     In eight directions of the architecture parameters.
     """
-    step = Unrolled(radius=1e-6)
+    torch.manual_seed(0)
+    step = Unrolled(radius=1e-8)
     state = tiny_state(step, dropout=0.5)
     train_some(state, 2, lr=0.2)
     train, valid = state.task.train.next(), state.task.valid.next()
@@ -264,8 +265,8 @@ def test_unrolled_gradient_with_dropout_equals_exact_finite_differences() -> Non
     directions = waves(8, 6, 5, pace=1.3)
 
     def differences(lr: float = 0.2) -> Tensor:
-        shifts = 1e-5 * directions
-        return torch.tensor([objective(alphas + e, lr) - objective(alphas - e, lr) for e in shifts]) / 2e-5
+        shifts = 1e-7 * directions  # so small that no ReLU changes sides
+        return torch.tensor([objective(alphas + e, lr) - objective(alphas - e, lr) for e in shifts]) / 2e-7
 
     alphas = state.params["alpha_EO"].detach()
     exactly, first_order = differences(), differences(lr=0.0)
@@ -336,7 +337,7 @@ def test_unrolled_gradient_with_the_published_radius_is_right_to_a_thousandth_wh
 
 def test_first_order_gradient_equals_finite_differences_of_the_objective() -> None:
     step = FirstOrder()
-    regularizers = [BetaDecay(3.0), ExpectedCost(NAS_BENCH_201, 0.5)]
+    regularizers = [BetaDecay(3.0), ExpectedCost(CellSpace(), 0.5)]
     state = tiny_state(step, regularizers=regularizers)
     state.planned_steps, state.step = 10, 4
     train, valid = state.task.train.next(), state.task.valid.next()
