@@ -71,7 +71,7 @@ class SearchCell(nn.Module):
             shared = "shared" if type(template) in SHARED else "single"
             self.kinds.append("stacked" if can_be_stacked(template) else KINDS.get(type(template), shared))
             for source, edges in enumerate(self.edges_from):
-                kind, stride = self._kind(source, position), self._stride(source)
+                kind, stride = self._kind(source, position), self.cell.stride_from(source)
                 if kind == "stacked" and edges:
                     self.stacked[f"{source}:{position}"] = StackedConvBN(template, len(edges))  # type: ignore[arg-type]
                 elif kind == "shared" and edges:
@@ -84,16 +84,13 @@ class SearchCell(nn.Module):
         held = any(buffer.is_floating_point() for buffer in self.shared.buffers())  # of pools that are normalised
         self.zeros_stay = not self.tracked and not self.single and not held
 
-    def _stride(self, source: int) -> int:
-        return self.cell.stride if source < self.cell.inputs else 1
-
     def _built(self, name: str, stride: int) -> nn.Module:
         return build_operation(name, self.channels, stride, self.norm, self.cell.normalised_pools)
 
     def _kind(self, source: int, position: int) -> str:
         """none, identity, pool, stacked, shared or single; with a stride none, shared or single."""
         kind = self.kinds[position]
-        if self._stride(source) == 1 or kind in ("none", "shared"):
+        if self.cell.stride_from(source) == 1 or kind in ("none", "shared"):
             return kind
         return "shared" if kind == "pool" else "single"
 
@@ -139,7 +136,7 @@ class SearchCell(nn.Module):
             for target, term_BCHW in terms:
                 heads[target] = _plus(heads[target], term_BCHW)
             if partial > 1:
-                tail_BCHW = passed_by(value_BCHW[:, channels:], self._stride(source))
+                tail_BCHW = passed_by(value_BCHW[:, channels:], self.cell.stride_from(source))
                 for edge in self.edges_from[source]:
                     target = self.cell.edges[edge][1]
                     tails[target] = _plus(tails[target], tail_BCHW if bypass_E is None else bypass_E[edge] * tail_BCHW)

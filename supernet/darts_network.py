@@ -144,9 +144,7 @@ class DartsNetwork(nn.Module):
         stem: str = "cifar",
     ) -> None:  # fmt: skip
         super().__init__()
-        for name in ("channels", "cells", "num_classes", "in_channels"):
-            if getattr(size, name) < 1:
-                raise ValueError(f"{name}: got {getattr(size, name)}; give 1 or more")
+        size.require("channels", "cells", "num_classes", "in_channels")
         self.genotype, self.cells, self.drop_path = genotype, size.cells, 0.0
         inner = norm_factory(batch_norm, affine)
         self.stem = stems(size, norm_factory(batch_norm, affine=True), stem)

@@ -47,14 +47,14 @@ class DartsSuperNet(nn.Module):
         ValueError: a size that is not positive, or an unknown mode.
     """
 
+    passes_by = ("partial",)  # of `EdgeWeights`: reduction cells have no extra skips
+
     def __init__(
         self, space: Space, size: NetworkSize, batch_norm: str = "batch",
         generator: torch.Generator | None = None, stem: str = "cifar",
     ) -> None:  # fmt: skip
         super().__init__()
-        for name in ("channels", "cells", "num_classes", "in_channels"):
-            if getattr(size, name) < 1:
-                raise ValueError(f"{name}: got {getattr(size, name)}; give 1 or more")
+        size.require("channels", "cells", "num_classes", "in_channels")
         self.space, self.network_size, self.batch_norm, self.stem_kind = space, size, batch_norm, stem
         self.recompute = False  # keep only the cells' inputs for the backward pass, and run the cells again in it
         inner = norm_factory(batch_norm, affine=False)
@@ -68,8 +68,6 @@ class DartsSuperNet(nn.Module):
             self.classifier = nn.Linear(nodes * found[-1].channels, size.num_classes)
         init_weights(self, generator)
         self.to(memory_format=torch.channels_last)
-
-    passes_by = ("partial",)  # of `EdgeWeights`: reduction cells have no extra skips
 
     @property
     def num_cells(self) -> int:

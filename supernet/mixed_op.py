@@ -37,9 +37,7 @@ class ReferenceCell(nn.Module):
     def __init__(self, cell: Cell, channels: int, norm: NormFactory) -> None:
         super().__init__()
         self.cell = cell
-        self.edges = nn.ModuleList(
-            MixedOp(cell, channels, norm, cell.stride if source < cell.inputs else 1) for source, _ in cell.edges
-        )
+        self.edges = nn.ModuleList(MixedOp(cell, channels, norm, cell.stride_from(source)) for source, _ in cell.edges)
 
     def forward(
         self,
@@ -60,8 +58,7 @@ class ReferenceCell(nn.Module):
                 if extra_skip_E is not None:
                     term_BCHW = term_BCHW + extra_skip_E[edge] * head_BCHW
                 bypass = 1 if bypass_E is None else bypass_E[edge]
-                stride = self.cell.stride if source < self.cell.inputs else 1
-                passed = [bypass * passed_by(tail_BCHW, stride) for tail_BCHW in tails]
+                passed = [bypass * passed_by(tail_BCHW, self.cell.stride_from(source)) for tail_BCHW in tails]
                 term_BCHW = torch.cat([term_BCHW, *passed], dim=1)
                 terms.append(F.channel_shuffle(term_BCHW, partial))
                 edge += 1

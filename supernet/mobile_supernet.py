@@ -21,12 +21,14 @@ from supernet.skeleton import init_weights
 
 
 class MobileSuperNet(Chain):
-    """Args:
-    operations: names of the candidates, the first is ``skip``.
-    plan: the chain.
-    size: inputs and classes.
-    batch_norm: ``batch`` or ``running`` statistics, see `supernet.norm`.
-    generator: source of the initial weights; torch's global one if None.
+    """A chain whose every block is a weighted sum of all candidates.
+
+    Args:
+        operations: names of the candidates, the first is ``skip``.
+        plan: the chain.
+        size: inputs and classes.
+        batch_norm: ``batch`` or ``running`` statistics, see `supernet.norm`.
+        generator: source of the initial weights; torch's global one if None.
     """
 
     num_cells = 1
@@ -53,9 +55,7 @@ class MobileSuperNet(Chain):
         Raises:
             ValueError: extra skips or partial channels, which have no meaning here.
         """
-        if edge_weights.extra_skip is not None or edge_weights.partial > 1:
-            raise ValueError("edge weights: chains have neither extra skips nor partial channels")
-        mine, x_BCHW = edge_weights.of_cell(0), self.begun(x_BCHW)
+        mine, x_BCHW = edge_weights.of_only_cell("chains"), self.begun(x_BCHW)
         for candidates, weights_O, active_O in zip(self.blocks, mine.weights, mine.active_EO, strict=True):
             terms = [
                 weight * candidates[name](x_BCHW)  # type: ignore[index, operator]

@@ -37,11 +37,13 @@ class MotifCell(nn.Module):
 
 
 class MotifNetwork(Skeleton):
-    """Args:
-    genotype: graphs of all levels.
-    motifs: how many each level has, from the lowest.
-    size: of the network.
-    batch_norm: see `supernet.norm`.
+    """The skeleton around cells of motifs.
+
+    Args:
+        genotype: graphs of all levels.
+        motifs: how many each level has, from the lowest.
+        size: of the network.
+        batch_norm: see `supernet.norm`.
     """
 
     def __init__(self, genotype: Motifs, motifs: Sequence[int], size: NetworkSize, batch_norm: str = "running") -> None:

@@ -37,6 +37,8 @@ class SuperNet(Skeleton):
         ValueError: a size that is not positive, or an unknown mode.
     """
 
+    passes_by = ("partial", "extra_skip")  # of `EdgeWeights`: what goes past the operations
+
     def __init__(
         self,
         space: Space,
@@ -58,8 +60,6 @@ class SuperNet(Skeleton):
         self.recompute = False  # keep only the cells' inputs for the backward pass, and run the cells again in it
         init_weights(self, generator)
         self.to(memory_format=torch.channels_last)  # the layout of fast convolutions, and of the search cell
-
-    passes_by = ("partial", "extra_skip")  # of `EdgeWeights`: what goes past the operations
 
     @property
     def num_cells(self) -> int:

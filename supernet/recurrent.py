@@ -46,9 +46,7 @@ class _Recurrent(nn.Module):
 
     def __init__(self, num_nodes: int, size: NetworkSize) -> None:
         super().__init__()
-        for name in ("channels", "num_classes", "in_channels"):
-            if getattr(size, name) < 1:
-                raise ValueError(f"{name}: got {getattr(size, name)}; give 1 or more")
+        size.require("channels", "num_classes", "in_channels")
         self.state_size = size.channels
         self.inputs = nn.Linear(size.in_channels, 2 * size.channels)
         self.state = nn.Linear(size.channels, 2 * size.channels, bias=False)
@@ -128,9 +126,7 @@ class RecurrentSuperNet(_Recurrent):
         Raises:
             ValueError: extra skips or partial channels, which have no meaning here.
         """
-        if edge_weights.extra_skip is not None or edge_weights.partial > 1:
-            raise ValueError("edge weights: recurrent cells have neither extra skips nor partial channels")
-        mine, names, pairs = edge_weights.of_cell(0), self.cell.candidates, self.cell.edges
+        mine, names, pairs = edge_weights.of_only_cell("recurrent cells"), self.cell.candidates, self.cell.edges
         active_EO = mine.active_EO
         weights_EO = mine.weights.masked_fill(~torch.tensor(active_EO, device=mine.weights.device), 0.0)
         into: list[tuple[list[int], list[int], list[int]]] = []  # of every node: sources, edges, operations in use

@@ -115,9 +115,7 @@ class LayersSuperNet(nn.Module):
         Raises:
             ValueError: extra skips or partial channels, which have no meaning here.
         """
-        if edge_weights.extra_skip is not None or edge_weights.partial > 1:
-            raise ValueError("edge weights: recurrent networks have neither extra skips nor partial channels")
-        mine = edge_weights.of_cell(0)
+        mine = edge_weights.of_only_cell("recurrent networks")
         shares: dict[str, list[tuple[Any, Tensor]]] = {}
         start = 0
         for gene, row, active in zip(GENES, mine.weights, mine.active_EO, strict=True):

@@ -17,7 +17,9 @@ HIDDEN = 64
 
 
 class SequentialNetwork(nn.Module):
-    """Args:
+    """Layer after layer of a genome.
+
+    Args:
         genome: the layers.
         size: inputs and classes; its channels and cells say nothing here.
         batch_norm: see `supernet.norm`.

@@ -37,6 +37,16 @@ class NetworkSize:
     in_channels: int = 3
     image_size: int = 32
 
+    def require(self, *names: str) -> None:
+        """That a network of this size can be built.
+
+        Raises:
+            ValueError: one of these is below 1.
+        """
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}; give 1 or more")
+
     def input_shape(self, takes: str, batch: int) -> tuple[int, ...]:
         """Of a batch of what networks take, ``images`` or ``series``; see `supernet.spaces.base.Space`."""
         if takes == "series":

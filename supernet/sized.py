@@ -118,9 +118,7 @@ class SizedSuperNet(_Sized):
         Raises:
             ValueError: extra skips or partial channels, which have no meaning here.
         """
-        if edge_weights.extra_skip is not None or edge_weights.partial > 1:
-            raise ValueError("edge weights: sizes have neither extra skips nor partial channels")
-        mine, has_OC = edge_weights.of_cell(0), self.has_OC
+        mine, has_OC = edge_weights.of_only_cell("sizes"), self.has_OC
         active_EO = torch.tensor(mine.active_EO, device=x_BCHW.device)
         mask_EC = mine.weights.masked_fill(~active_EO, 0.0) @ has_OC.to(mine.weights.dtype)  # type: ignore[operator]
         x_BCHW = mask_EC[0][:, None, None] * self.stem(x_BCHW)

@@ -53,6 +53,10 @@ class Cell:
         """Nodes, the inputs among them."""
         return self.edges[-1][1] + 1
 
+    def stride_from(self, source: int) -> int:
+        """Of the operations on the edges that leave a node."""
+        return self.stride if source < self.inputs else 1
+
     def live(self, used_E: Sequence[bool]) -> tuple[bool, ...]:
         """Edges from a node that something reaches to one that leads on to the output, by way of used edges."""
         reached = set(range(self.inputs))

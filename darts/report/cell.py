@@ -46,8 +46,9 @@ def draw_cell(genotype: Genotype, space: Space, ink: str = "#333333", paper: str
 
 def titled_cell(text: str, space: Space) -> Any:
     """The graph of a genotype under its text."""
-    figure = draw_cell(space.parse(text), space)
-    if space.connections(space.parse(text)):
+    genotype = space.parse(text)
+    figure = draw_cell(genotype, space)
+    if space.connections(genotype):
         figure.suptitle(text, fontsize=8)
     return figure
 

@@ -89,6 +89,19 @@ class EdgeWeights:
         """Those of one cell: (E, O), and (E)."""
         return self._each(lambda value, dims: value if value.dim() == dims else value[cell])
 
+    def of_only_cell(self, who: str) -> EdgeWeights:
+        """Those of a network whose operations nothing goes past: the first cell's.
+
+        Args:
+            who: the networks, for the message.
+
+        Raises:
+            ValueError: extra skips or partial channels.
+        """
+        if self.extra_skip is not None or self.partial > 1:
+            raise ValueError(f"edge weights: {who} have neither extra skips nor partial channels")
+        return self.of_cell(0)
+
     def of_edges(self, first: int, last: int) -> EdgeWeights:
         """Those of the edges first to last - 1: the rows of one kind of cell."""
         mine = slice(first, last)
