@@ -25,6 +25,6 @@ def draw_rank(cells: Sequence[Ranked], value: str, truth: str, path: Path) -> No
                 [one.value for one in members], [one.truth for one in members], s=16, color=BLUE, alpha=strength, lw=0
             )
             axes.set(xlabel=value, ylabel=f"known accuracy, {truth}", title=f"{title} ({len(members)})")
-        figure.text(0.995, 0.005, "darker: more convolutions in a row", ha="right", va="bottom", fontsize=7)
+        figure.supxlabel("darker: more convolutions in a row", x=0.995, ha="right", fontsize=7)
         with replacing(path) as file:
             figure.savefig(file, format="png", dpi=150)
