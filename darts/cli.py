@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from darts.command.words import read
 from darts.run.errors import UserError, reason
+from darts.run.lock import release
 from darts.run.memory import is_full
 from darts.run.waiting import wait_briefly
 
@@ -58,3 +59,5 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        release()

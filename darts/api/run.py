@@ -16,6 +16,7 @@ from darts.command.base import INTERRUPTED, commands
 from darts.command.quoting import in_quotes
 from darts.command.words import asked
 from darts.run.folder import chosen_run_dir
+from darts.run.lock import release
 
 if TYPE_CHECKING:
     from darts.blackbox.result import BaselineResult
@@ -99,8 +100,11 @@ def done(
     call = asked(commands()[command], [*words, *(f"{key}={value_text(value)}" for key, value in settings.items())])
     assert not isinstance(call, int)
     printed = io.StringIO()
-    with redirect_stdout(printed):
-        status = call[0].run(call[1])
+    try:
+        with redirect_stdout(printed):
+            status = call[0].run(call[1])
+    finally:
+        release()
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     return folder, printed.getvalue()

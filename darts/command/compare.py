@@ -115,13 +115,14 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     from darts.command.quoting import quoted
     from darts.report.baseline_figures import draw_baseline
     from darts.report.text import print_baseline
-    from darts.run.folder import begin, read_config
+    from darts.run.folder import begin, check_goes_on, read_config
 
     settings = call.settings
     if (run / "result.json").is_file():
         return
     print(f"--- {name}", file=sys.stderr)
     if (run / "config.yaml").is_file():
+        check_goes_on(run)
         composed = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
         prepared = prepare(composed)
     else:

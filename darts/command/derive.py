@@ -20,7 +20,7 @@ Prints the cell string alone.
 """
 
     def run(self, call: Call) -> int:
-        from darts.run.checkpoint import checkpoint_path, load_checkpoint
+        from darts.run.checkpoint import newest_checkpoint
         from darts.run.folder import read_config, resuming
         from darts.run.parts import Problems, build_part
         from darts.search.result import CONFIG_KEYS, SearchResult
@@ -35,7 +35,7 @@ Prints the cell string alone.
             result = SearchResult.read(folder / "result.json")
             history, planned = result.history, result.planned_steps
         else:
-            state = load_checkpoint(checkpoint_path(folder), "run").get("state", {})
+            state = newest_checkpoint(folder, "run")[1].get("state", {})
             history, planned = state.get("history", []), state.get("planned_steps", 0)
         if not history:
             raise UserError(f"run: {folder} has not finished an epoch yet; go on with: {resuming(folder, 'search')}")

@@ -104,7 +104,7 @@ def resume(call: Call) -> Prepared | None:
     Raises:
         UserError: an option that a resumed run cannot change, or a folder that holds no run.
     """
-    from darts.run.checkpoint import checkpoint_path
+    from darts.run.checkpoint import checkpoint_path, checkpoint_paths
     from darts.run.environment import differences, environment
     from darts.run.folder import check_goes_on, read_config, write_config
     from darts.run.parts import build_one
@@ -132,7 +132,7 @@ def resume(call: Call) -> Prepared | None:
         space, relaxation = (build_one(settings, name, settings["plugins"]) for name in ("space", "relaxation"))
         complete(SearchResult.read(result_file), space, relaxation, settings, folder)
         return None
-    if not checkpoint_path(folder).is_file():
+    if not checkpoint_paths(folder):
         raise UserError(
             f"resume: {folder} holds no checkpoint ({checkpoint_path(folder)}); "
             "give the folder of a run that got as far as its first checkpoint, or start anew"

@@ -18,6 +18,7 @@ from darts.command.base import INTERRUPTED, Call, Command
 from darts.command.quoting import quoted
 from darts.run.errors import UserError
 from darts.run.folder import chosen_run_dir, read_config
+from darts.run.lock import release
 from darts.run.settings import anchored, differing, fixed
 
 
@@ -82,6 +83,8 @@ def one_job(command: Command, composed: Any) -> int:
     except UserError as error:  # the other jobs run all the same; the sweep reports the first failure at its end
         print(f"darts: {name}: {error}", file=sys.stderr)
         raise UserError(f"{name} failed, see above") from None
+    finally:
+        release()
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     return status

@@ -74,7 +74,9 @@ def begin(call: Call) -> Prepared:
 
     settings = with_cell(anchored(call.settings))
     folder = call.run_dir or chosen_run_dir(settings["run_dir"], "tune")
-    prepared = made(folder, "tune", settings, lambda: study_of(settings, folder), ["checkpoints", "figures"])
+    prepared = made(
+        folder, "tune", settings, lambda: study_of(settings, folder), ["checkpoints", "figures"], shared=True
+    )
     return settings, folder, prepared
 
 
@@ -90,7 +92,7 @@ def resume(call: Call) -> Prepared:
         raise UserError(f"{', '.join(foreign)}: beside resume only trials and plugins can be given")
     folder = Path(call.settings["resume"])
     stored = read_config(folder, "tune", CONFIG_KEYS)
-    check_goes_on(folder)
+    check_goes_on(folder, shared=True)
     settings = stored | {key: call.settings[key] for key in ("plugins", *(call.given & {"trials"}))}
     return settings, folder, study_of(settings, folder)
 

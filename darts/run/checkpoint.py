@@ -1,7 +1,14 @@
-"""Checkpoints: written atomically, read without executing anything they hold."""
+"""Checkpoints: written atomically, several generations of them, checked and read without executing anything they hold.
+
+The file is torch's: a zip archive, whose records carry CRC-32 sums. torch does not look at them, so they are checked
+here: one flipped bit would otherwise lead to another result in silence.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +27,29 @@ class Unwritable(UserError):
     """A checkpoint could not be written; the one before is kept."""
 
 
-def checkpoint_path(run_dir: Path) -> Path:
-    """Where a run keeps its last checkpoint."""
-    return run_dir / "checkpoints" / "last.pt"
+class Damaged(UserError):
+    """A file that is no intact checkpoint."""
+
+
+def checkpoint_path(run_dir: Path, age: int = 0) -> Path:
+    """Where a run keeps its last checkpoint, or so many before that."""
+    return run_dir / "checkpoints" / (f"last-{age}.pt" if age else "last.pt")
+
+
+def checkpoint_paths(run_dir: Path) -> list[Path]:
+    """The checkpoints that a run has, newest first."""
+    older = sorted((run_dir / "checkpoints").glob("last-*.pt"), key=lambda path: (len(path.name), path.name))
+    return [path for path in (checkpoint_path(run_dir), *older) if path.is_file()]
+
+
+def check_kept(checkpoints: int) -> None:
+    """Refuse a number of checkpoints to keep that is none.
+
+    Raises:
+        ValueError: it is.
+    """
+    if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
+        raise ValueError(f"checkpoints: got {checkpoints!r}; give 1 (the last one alone) or more")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -31,14 +58,22 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         torch.save({"schema_version": SCHEMA_VERSION, **content}, temporary)
 
 
-def keep_checkpoint(path: Path, content: dict[str, Any], step: int, kept: int) -> None:
-    """Write the checkpoint of a step in place of that of the step `kept`, below 0 if there is none.
+def keep_checkpoint(run_dir: Path, content: dict[str, Any], step: int, kept: int, checkpoints: int) -> None:
+    """Write the checkpoint of a step; of those before it, so many less one stay.
+
+    Args:
+        run_dir: of the run.
+        content: tensors, numbers, strings, lists and dicts.
+        step: that it is of.
+        kept: the step of the one before, below 0 if there is none.
+        checkpoints: how many are kept.
 
     Raises:
-        Unwritable: it cannot be written; the one before stays.
+        Unwritable: it cannot be written; those before stay.
     """
     try:
-        save_checkpoint(path, content)
+        _make_room(run_dir, checkpoints)
+        save_checkpoint(checkpoint_path(run_dir), content)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise Unwritable(
             f"run_dir: cannot write the checkpoint of step {step} ({reason(error)}); "
@@ -47,29 +82,42 @@ def keep_checkpoint(path: Path, content: dict[str, Any], step: int, kept: int) -
         ) from None
 
 
+def _make_room(run_dir: Path, checkpoints: int) -> None:
+    """Let the last checkpoint be the one before, too, and those before it be one older."""
+    last, before = checkpoint_path(run_dir), checkpoint_path(run_dir, 1)
+    if checkpoints < 2 or not last.is_file() or (before.is_file() and before.samefile(last)):
+        return
+    for age in range(checkpoints - 1, 1, -1):
+        if (newer := checkpoint_path(run_dir, age - 1)).is_file():
+            os.replace(newer, checkpoint_path(run_dir, age))
+    link = before.with_name(f".{before.name}.link")
+    link.unlink(missing_ok=True)  # of a process that was killed
+    try:
+        os.link(last, link)
+        os.replace(link, before)
+    except OSError:  # a file system without hard links; until the new one is written the last one is missing
+        os.replace(last, before)
+
+
 def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read one file onto the CPU.
 
     Args:
         path: the file.
         option: what the user gave, for messages.
 
     Raises:
-        UserError: no file, a truncated or foreign one, or one of another schema.
+        Damaged: a truncated file, one whose checksums are wrong, or a foreign one.
+        UserError: one of another schema.
     """
-    run_dir = path.parent.parent
-    if not path.is_file():
-        raise UserError(
-            f"{option}: {run_dir} holds no checkpoint (looked for {path}); "
-            "give the folder of a run that got as far as its first checkpoint"
-        )
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content["schema_version"]
     except Exception as error:  # torch raises a different type for every way a file can be broken
-        raise UserError(
-            f"{option}: {path} cannot be read: truncated, or no checkpoint of this program ({type(error).__name__}); "
-            "put back an intact copy, or start anew"
+        raise Damaged(
+            f"{option}: {path} cannot be read: damaged, truncated, or no checkpoint of this program "
+            f"({type(error).__name__}); put back an intact copy, or start anew"
         ) from None
     if version != SCHEMA_VERSION:
         raise UserError(
@@ -77,6 +125,57 @@ def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
             "resume it with the version that wrote it (see config.yaml and result.json)"
         )
     return content
+
+
+def _check_sums(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise ValueError("compressed records")  # torch writes none, and they might unpack to any size
+        if (record := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {record}")
+
+
+def newest_checkpoint(run_dir: Path, option: str = "resume") -> tuple[Path, dict[str, Any]]:
+    """The newest intact checkpoint of a run and what it holds; a line in the log tells of newer ones that are not.
+
+    Raises:
+        UserError: there is none, none is intact, or the newest is of another schema.
+    """
+    paths = checkpoint_paths(run_dir)
+    if not paths:
+        raise UserError(
+            f"{option}: {run_dir} holds no checkpoint (looked for {checkpoint_path(run_dir)}); "
+            "give the folder of a run that got as far as its first checkpoint"
+        )
+    problems: list[Damaged] = []
+    for path in paths:
+        try:
+            content = load_checkpoint(path, option)
+        except Damaged as problem:
+            problems.append(problem)
+            continue
+        if problems:
+            damaged = ", ".join(str(before) for before in paths[: len(problems)])
+            logging.getLogger(__name__).warning("note: %s: damaged; going by %s, the one before", damaged, path.name)
+        return path, content
+    raise problems[0]
+
+
+def resumed_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
+    """`newest_checkpoint` of a run that goes on from it: damaged newer ones are put aside, so that they push no intact
+    one out, and what a killed process had begun to write goes.
+
+    Raises:
+        UserError: as there.
+    """
+    found, content = newest_checkpoint(run_dir)
+    for path in checkpoint_paths(run_dir):
+        if path == found:
+            break
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
+    for begun in found.parent.glob(".*.tmp"):
+        begun.unlink()
+    return found, content
 
 
 def check_identity(content: Mapping[str, Any], identity: Mapping[str, str], path: Path) -> None:

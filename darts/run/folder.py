@@ -14,6 +14,7 @@ import yaml
 
 from darts.run.errors import UserError, reason
 from darts.run.files import write_text
+from darts.run.lock import lock, release
 
 FOLDERS = ("checkpoints", "tensorboard", "figures")
 SCHEMA_VERSION = 1  # of result.json
@@ -26,7 +27,7 @@ def resuming(run_dir: Path, command: str) -> str:
 
 
 def make_run_dir(path: Path, command: str, folders: Sequence[str] = FOLDERS) -> Path:
-    """Create a run folder.
+    """Create a run folder, and keep other processes out of it.
 
     Args:
         path: the folder.
@@ -34,31 +35,41 @@ def make_run_dir(path: Path, command: str, folders: Sequence[str] = FOLDERS) -> 
         folders: names of the folders inside.
 
     Raises:
-        UserError: it holds a run already, or cannot be written.
+        UserError: it holds a run already, another process is making one there, or it cannot be written.
     """
-    if (path / "config.yaml").exists() or (path / "result.json").exists():
-        raise UserError(
-            f"run_dir: {path} already holds a run; choose another folder, or go on: {resuming(path, command)}"
-        )
+    _check_no_run(path, command)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        lock(path, "run_dir")
+        _check_no_run(path, command)  # it may have come meanwhile
         for name in folders:
             (path / name).mkdir(exist_ok=True)
         _try_out(path)
     except OSError as error:
+        release(path)
         raise UserError(
             f"run_dir: cannot write to {path} ({error.strerror}); give a folder you may write to with run_dir=FOLDER"
         ) from None
     return path
 
 
-def check_goes_on(path: Path) -> None:
-    """Refuse to go on with a run in a folder that cannot be written.
+def _check_no_run(path: Path, command: str) -> None:
+    if (path / "config.yaml").exists() or (path / "result.json").exists():
+        raise UserError(
+            f"run_dir: {path} already holds a run; choose another folder, or go on: {resuming(path, command)}"
+        )
+
+
+def check_goes_on(path: Path, shared: bool = False) -> None:
+    """Refuse to go on with a run in a folder that cannot be written, or in which it is under way; keep other processes
+    out of it, unless several may work there.
 
     Raises:
-        UserError: it cannot.
+        UserError: it cannot, or is.
     """
     try:
+        if not shared:
+            lock(path, "resume")
         _try_out(path)
     except OSError as error:
         raise UserError(
@@ -73,9 +84,15 @@ def _try_out(path: Path) -> None:
 
 
 def begin(
-    path: Path, command: str, settings: Mapping[str, Any], build: Callable[[], Result], folders: Sequence[str] = FOLDERS
+    path: Path,
+    command: str,
+    settings: Mapping[str, Any],
+    build: Callable[[], Result],
+    folders: Sequence[str] = FOLDERS,
+    shared: bool = False,
 ) -> Result:
     """Create a run folder, build what runs in it, and keep the settings there; where building fails, no folder stays.
+    Other processes are kept out, where it is shared until the settings are there.
 
     Raises:
         UserError: the folder holds a run already, or cannot be written, or whatever `build` raises.
@@ -85,12 +102,15 @@ def begin(
     try:
         built = build()
     except BaseException:
+        release(path)
         remove_empty(path)
         for folder in missing[1:]:  # made for it, from the inside out
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         raise
     write_config(settings, path)
+    if shared:
+        release(path)
     return built
 
 

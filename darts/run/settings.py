@@ -11,7 +11,7 @@ from darts.run import moved
 
 PATHS = ("dataset.root", "oracle.path", "evaluator.run", "objective.path")  # files and folders that settings may name
 FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label")
-RUNNING = ("engine.threads", "engine.checkpoint_minutes")
+RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints")
 FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)
 """What a run may go on with other values of: nothing that it computes hangs on them, or a command checks them."""
 

@@ -62,6 +62,7 @@ class Engine:
         order: which half-step comes first.
         deterministic: deterministic algorithms, or the fastest.
         checkpoint_minutes: between checkpoints inside an epoch.
+        checkpoints: how many are kept.
         threads: of the CPU, or None for torch's choice.
         precision, recompute, native, compile, cuda_graphs: see `darts.search.compute.Compute`.
     """
@@ -69,6 +70,7 @@ class Engine:
     order: str = "architecture_first"
     deterministic: bool = True
     checkpoint_minutes: float = 5.0
+    checkpoints: int = 2
     threads: int | None = None
     precision: str = "float32"
     recompute: str = "none"
@@ -211,6 +213,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             built["state"], steps, built["phases"], built["discretizer"], built["budget"],
             list(built["monitor"].values()), run_dir, engine.checkpoint_minutes, built.get("early_stopping"),
             fixed(settings) | {f"data {name}": value for name, value in task.identity.items()},
+            engine.checkpoints,
         )  # fmt: skip
     problems.stop()
     search: Search = built["search"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import checkpoint_path, keep_checkpoint
+from darts.run.checkpoint import check_kept, checkpoint_path, keep_checkpoint
 from darts.run.errors import UserError
 from darts.run.signals import Interrupted, StopRequest
 from darts.search.budget import Budget
@@ -42,6 +42,7 @@ class Search:
         checkpoint_minutes: working time between checkpoints inside an epoch; one stands at each epoch's end.
         early_stopping: may end a phase that trains the architecture.
         identity: by name, the settings and data that it goes on with after a stop, or not at all.
+        checkpoints: how many are kept: the last, and those before it.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Search:
         checkpoint_minutes: float = 5.0,
         early_stopping: EarlyStopping | None = None,
         identity: Mapping[str, str] | None = None,
+        checkpoints: int = 2,
     ) -> None:
         if not checkpoint_minutes >= 0:
             raise ValueError(f"checkpoint_minutes: got {checkpoint_minutes}; give 0 (every step) or more")
+        check_kept(checkpoints)
         self.state, self.steps, self.schedule = state, steps, Schedule(phases)
         self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
-        self.run_dir, self.checkpoint_minutes = run_dir, checkpoint_minutes
+        self.run_dir, self.checkpoint_minutes, self.checkpoints = run_dir, checkpoint_minutes, checkpoints
         self.early_stopping, self.identity = early_stopping, dict(identity or {})
         self.stop = StopRequest("step")
         self.checkpointed_step = -1
@@ -202,7 +205,7 @@ class Search:
             UserError: no checkpoint, a broken one, or one of another space, other settings or other data.
         """
         assert self.run_dir is not None
-        content = restored(self.state, self.schedule.phases, self.identity, checkpoint_path(self.run_dir))
+        content = restored(self.state, self.schedule.phases, self.identity, self.run_dir)
         self.checkpointed_step = self.state.step
         return content
 
@@ -257,7 +260,7 @@ class Search:
                 self._diverged(state.step, "a network weight or an architecture parameter is not finite")
             )
         content = content_of(state, self.schedule.phases, self.identity)
-        keep_checkpoint(checkpoint_path(self.run_dir), content, state.step, self.checkpointed_step)
+        keep_checkpoint(self.run_dir, content, state.step, self.checkpointed_step, self.checkpoints)
         self.checkpointed_step = state.step
 
     def _spend(self, part: str, since: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import check_identity, fitting, load_checkpoint
+from darts.run.checkpoint import check_identity, fitting, resumed_checkpoint
 from darts.run.environment import environment
 from darts.run.errors import UserError
 from darts.search.phases import Phase
@@ -25,14 +25,14 @@ def content_of(state: SearchState, phases: Mapping[str, Phase], identity: Mappin
 
 
 def restored(
-    state: SearchState, phases: Mapping[str, Phase], identity: Mapping[str, str], path: Path
+    state: SearchState, phases: Mapping[str, Phase], identity: Mapping[str, str], run_dir: Path
 ) -> dict[str, Any]:
-    """Put state and phases where the checkpoint in a file was made; returns its content.
+    """Put state and phases where the newest intact checkpoint of a run was made; returns its content.
 
     Raises:
         UserError: no checkpoint, a broken one, or one of another space, other settings or other data.
     """
-    content = load_checkpoint(path)
+    path, content = resumed_checkpoint(run_dir)
     space = state.space.describe()
     if content.get("space") != space:
         raise UserError(

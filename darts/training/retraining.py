@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from darts.run.checkpoint import (
     check_identity,
-    checkpoint_path,
     fitting,
     keep_checkpoint,
-    load_checkpoint,
+    resumed_checkpoint,
     save_checkpoint,
 )
 from darts.run.environment import environment
@@ -53,6 +52,7 @@ class Plan:
         bfloat16: see `darts.training.fit.fit_step`.
         identity: by name, the settings and data that it goes on with after a stop, or not at all.
         checkpoint_minutes: working time between checkpoints inside an epoch.
+        checkpoints: how many are kept: the last, and those before it.
     """
 
     space: Space
@@ -69,6 +69,7 @@ class Plan:
     origin: str = SCRATCH
     bfloat16: bool = False
     checkpoint_minutes: float = 5.0
+    checkpoints: int = 2
 
     @property
     def steps(self) -> int:
@@ -222,8 +223,7 @@ class Retraining(FitMonitor):
         Raises:
             UserError: no checkpoint, a broken one, or one of other settings or data.
         """
-        path = checkpoint_path(self.run_dir)
-        content = load_checkpoint(path)
+        path, content = resumed_checkpoint(self.run_dir)
         check_identity(content, self.plan.identity, path)
         with fitting(path):
             plan, backbone = self.plan, frozenset(content["state"].get("backbone", ()))
@@ -241,7 +241,7 @@ class Retraining(FitMonitor):
                 "state": self.state.state_dict(), "history": self.history, "seconds": self.seconds,
                 "loss_sum": self.loss_sum, "origin": self.plan.origin,
             }  # fmt: skip
-            keep_checkpoint(checkpoint_path(self.run_dir), content, self.state.step, self.kept)
+            keep_checkpoint(self.run_dir, content, self.state.step, self.kept, self.plan.checkpoints)
             self.kept = self.state.step
         self._spend("checkpoints")
         self.last_kept = self.clock

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from darts.blackbox.evaluators.base import Context, Evaluator
-from darts.run.checkpoint import checkpoint_path, load_checkpoint
+from darts.run.checkpoint import newest_checkpoint
 from darts.run.folder import read_config
 from darts.run.parts import build_one
 from darts.search.build import Network
@@ -41,7 +41,7 @@ class SupernetEvaluator(Evaluator):
         theirs = build_one(stored, "space", context.plugins)
         if theirs != space:
             raise ValueError(f"run: {self.run} is of another space, {theirs.describe()}; choose that one with space=")
-        content = load_checkpoint(checkpoint_path(self.run), option)
+        _, content = newest_checkpoint(self.run, option)
         dataset = build_one(stored, "dataset", context.plugins)
         make_task = build_task(stored, dataset, stored["data"], f"{option}: data")
         self.task = make_task(seed=stored["seed"], device=context.device)

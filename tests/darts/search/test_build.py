@@ -340,6 +340,7 @@ def test_a_pickle_in_the_place_of_a_checkpoint_is_not_executed(
 
     folder = with_config(finished, tmp_path / "run", lambda config: None)
     torch.save({"schema_version": 1, "state": Bomb()}, folder / "checkpoints" / "last.pt")
+    (folder / "checkpoints" / "last-1.pt").unlink()
     for words in (["search", f"resume={folder}"], ["derive", f"run={folder}"]):
         assert str(folder) in refused(*words)
     assert not (tmp_path / "executed").exists()
