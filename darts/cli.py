@@ -12,17 +12,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from darts.command.base import INTERRUPTED
 from darts.command.words import read
 from darts.run.errors import UserError, reason
 from darts.run.lock import release
 from darts.run.memory import is_full
+from darts.run.signals import exit_status
 from darts.run.waiting import wait_briefly
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """Run a command line; returns the exit status: 0, 2 for a mistake of the user's, 130 or 143 when
+    Ctrl-C or SIGTERM stopped it."""
     begun = time.perf_counter()
     wait_briefly()
     try:
@@ -31,7 +34,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(asked, int):
             return asked
         command, call = asked
-        return command.run(replace(call, begun=begun, typed=typed))
+        status = command.run(replace(call, begun=begun, typed=typed))
+        return exit_status() if status == INTERRUPTED else status
     except UserError as error:
         print(f"darts: {error}", file=sys.stderr)
         return 2
@@ -58,6 +62,6 @@ def main(words: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        return 130
+        return exit_status()
     finally:
         release()

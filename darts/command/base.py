@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from darts.run.errors import UserError
 
-INTERRUPTED = 130  # exit status
+INTERRUPTED = 130  # a command was asked to stop; `darts.run.signals.exit_status` knows by which signal
 CANNOT_IMPORT = "plugins: cannot import {!r} ({}); install the package, or put its folder on PYTHONPATH"
 # Modules beside commands, not to be imported in search of some.
 PLUMBING = ("base", "config", "help", "quoting", "sweep", "words")

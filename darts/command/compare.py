@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -180,7 +181,7 @@ def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[
             ]  # fmt: skip
             plugins = [f"plugins=[{','.join(settings['plugins'])}]"] if settings["plugins"] else []
             status = subprocess.run([sys.executable, "-m", "darts", "search", *own, *plugins], check=False).returncode
-            if status == INTERRUPTED:
+            if status in (INTERRUPTED, 128 + signal.SIGTERM):
                 raise KeyboardInterrupt
             if status:
                 raise UserError(f"study: the search of {name}, seed {seed}, ended with status {status}; see above")

@@ -116,6 +116,8 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     Raises:
         UserError: an option that a resumed training cannot change, or a folder that holds none.
     """
+    from darts.models.opening import open_model
+    from darts.run.checkpoint import checkpoint_paths
     from darts.run.folder import check_goes_on, read_config
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult
@@ -132,7 +134,14 @@ def resume(call: Call, folder: Path) -> Retraining | None:
         return None
     check_goes_on(folder)
     changed = {key: settings[key] for key in RESUMABLE if key in call.given}
-    training = build_retraining(stored | {"plugins": settings["plugins"]} | changed, folder)
+    now_settings = stored | {"plugins": settings["plugins"]} | changed
+    if not checkpoint_paths(folder):  # stopped before its first one
+        start = (
+            None if stored["init"] is None else open_model(Path(stored["init"]), "init", plugins=settings["plugins"])
+        )
+        print("no checkpoint was written yet: from the beginning", file=sys.stderr)
+        return build_retraining(now_settings, folder, start)
+    training = build_retraining(now_settings, folder)
     training.resume()
     print(f"resuming at step {training.state.step} of {training.plan.steps}", file=sys.stderr)
     return training

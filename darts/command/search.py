@@ -104,7 +104,7 @@ def resume(call: Call) -> Prepared | None:
     Raises:
         UserError: an option that a resumed run cannot change, or a folder that holds no run.
     """
-    from darts.run.checkpoint import checkpoint_path, checkpoint_paths
+    from darts.run.checkpoint import checkpoint_paths
     from darts.run.environment import differences, environment
     from darts.run.folder import check_goes_on, read_config, write_config
     from darts.run.parts import build_one
@@ -132,11 +132,6 @@ def resume(call: Call) -> Prepared | None:
         space, relaxation = (build_one(settings, name, settings["plugins"]) for name in ("space", "relaxation"))
         complete(SearchResult.read(result_file), space, relaxation, settings, folder)
         return None
-    if not checkpoint_paths(folder):
-        raise UserError(
-            f"resume: {folder} holds no checkpoint ({checkpoint_path(folder)}); "
-            "give the folder of a run that got as far as its first checkpoint, or start anew"
-        )
     check_goes_on(folder)
     changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
     if "dataset.root" in given:
@@ -145,6 +140,11 @@ def resume(call: Call) -> Prepared | None:
         stored["dataset"]["root"] = anchored(settings)["dataset"]["root"]
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     search = build_search(now_settings, folder)
+    if not checkpoint_paths(folder):  # stopped before its first one
+        if budget_given:
+            write_config(stored | {"budget": settings["budget"]}, folder)
+        print("no checkpoint was written yet: from the beginning", file=sys.stderr)
+        return search, now_settings, folder
     content = search.resume()
     if other := differences(content["environment"], environment(search.state.device)):
         print(f"note: not the same bits as an uninterrupted run ({'; '.join(other)})", file=sys.stderr)

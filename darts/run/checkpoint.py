@@ -74,9 +74,12 @@ def keep_checkpoint(run_dir: Path, content: dict[str, Any], step: int, kept: int
     try:
         _make_room(run_dir, checkpoints)
         save_checkpoint(checkpoint_path(run_dir), content)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:
+        what = (
+            reason(error) if isinstance(error, OSError) else "no room for all of it"
+        )  # what torch says of that is odd
         raise Unwritable(
-            f"run_dir: cannot write the checkpoint of step {step} ({reason(error)}); "
+            f"run_dir: cannot write the checkpoint of step {step} ({what}); "
             + (f"the one of step {kept} is kept. " if kept >= 0 else "")
             + "Free some space, then go on or start anew"
         ) from None

@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_last = signal.SIGINT  # the signal that was noted last
+
+
+def exit_status() -> int:
+    """As shells have it, of a run that was asked to stop: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + _last
+
 
 class Interrupted(Exception):
     """The run was asked to stop (Ctrl-C, SIGTERM); its checkpoint is written."""
@@ -32,6 +39,8 @@ class StopRequest:
             return
 
         def note(number: int, frame: FrameType | None) -> None:
+            global _last
+            _last = signal.Signals(number)
             if self.made:
                 raise KeyboardInterrupt
             self.made = True

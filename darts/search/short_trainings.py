@@ -59,7 +59,8 @@ class ShortTrainings:
     def _network(self, state: SearchState, cell: str) -> tuple[nn.Module, torch.optim.Optimizer]:
         if cell not in self.trained:
             size = state.task.network_size(self.channels, self.cells)
-            network = state.space.network(state.space.parse(cell), size, "batch")
+            with torch.random.fork_rng(devices=[]):  # layers draw weights that are drawn again below, also on resume
+                network = state.space.network(state.space.parse(cell), size, "batch")
             for name, module in network.named_modules():  # by name: what two cells have in common begins alike
                 if not list(module.children()):
                     initialised(module, make_generator(state.seed, f"{self.name}: {name}"))
