@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
+from darts.run.settings import RETRIES
 
 if TYPE_CHECKING:
     from darts.training.model import Model
     from darts.training.result import RetrainResult
     from darts.training.retraining import Retraining
 
-RESUMABLE = ("device", "plugins")
+RESUMABLE = ("device", "plugins", *RETRIES)
 
 
 class RetrainCommand(Command):
@@ -53,7 +54,12 @@ class RetrainCommand(Command):
             return 0
         again = resuming(folder, self.name)
         try:
-            result = training.run()
+            result = None
+            while result is None:
+                try:
+                    result = training.run()
+                except Diverged as error:
+                    training.roll_back(error)
         except Interrupted:
             done, steps = training.state.step, training.plan.steps
             print(f"interrupted at step {done} of {steps}; go on with: {again}", file=sys.stderr)
@@ -62,8 +68,9 @@ class RetrainCommand(Command):
             raise UserError(f"{error}: {again}") from None
         except Diverged as error:
             raise UserError(
-                f"training diverged: {error}; the checkpoint of step {training.kept} is kept. Lower recipe.lr, or "
-                "give recipe.warm_up=1, and start anew"
+                f"training diverged: {error}; the checkpoint of step {training.kept} is kept. To mend it, go on "
+                f"from it with smaller learning rates: {again} engine.retries={training.plan.retries + 1}; or start "
+                "anew with lower recipe.lr or recipe.warm_up=1"
             ) from None
         result.write(folder / "result.json")
         return complete(result, folder, call.settings["plugins"], call.typed)
@@ -118,7 +125,8 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     """
     from darts.models.opening import open_model
     from darts.run.checkpoint import checkpoint_paths
-    from darts.run.folder import check_goes_on, read_config
+    from darts.run.folder import check_goes_on, read_config, write_config
+    from darts.run.settings import with_values_of
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult
 
@@ -133,7 +141,10 @@ def resume(call: Call, folder: Path) -> Retraining | None:
         complete(RetrainResult.read(folder / "result.json"), folder, settings["plugins"], call.typed)
         return None
     check_goes_on(folder)
-    changed = {key: settings[key] for key in RESUMABLE if key in call.given}
+    changed = {key: settings[key] for key in ("device", "plugins") if key in call.given}
+    if retries := call.given & set(RETRIES):
+        stored = with_values_of(stored, settings, retries)
+        write_config(stored, folder)
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     if not checkpoint_paths(folder):  # stopped before its first one
         start = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
+from darts.run.settings import RETRIES
 
 if TYPE_CHECKING:
     from darts.search.loop import Search
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from supernet.spaces.base import Space
 
 RESUMABLE = ("device", "monitor", "budget", "plugins")
-MOVED = ("dataset.root",)  # where the data are now; they have to be the same
+KEYS = ("dataset.root", *RETRIES)
+"""Of other parts: where the data are now, which have to be the same, and what happens where numbers are not finite."""
 
 
 class SearchCommand(Command):
@@ -52,6 +54,7 @@ class SearchCommand(Command):
         from darts.run.checkpoint import Unwritable
         from darts.run.folder import resuming
         from darts.run.signals import Interrupted
+        from darts.search.state import NonFiniteLoss
 
         prepared = resume(call) if call.settings["resume"] is not None else begin(call)
         if prepared is None:
@@ -59,7 +62,12 @@ class SearchCommand(Command):
         search, settings, folder = prepared
         again = resuming(folder, self.name)
         try:
-            result = search.run()
+            result = None
+            while result is None:
+                try:
+                    result = search.run()
+                except NonFiniteLoss as error:
+                    search.roll_back(error)
         except Interrupted:
             state = search.state
             print(f"interrupted at step {state.step} of {state.planned_steps}; go on with: {again}", file=sys.stderr)
@@ -108,19 +116,19 @@ def resume(call: Call) -> Prepared | None:
     from darts.run.environment import differences, environment
     from darts.run.folder import check_goes_on, read_config, write_config
     from darts.run.parts import build_one
-    from darts.run.settings import anchored
+    from darts.run.settings import anchored, with_values_of
     from darts.search.build import build_search
     from darts.search.result import CONFIG_KEYS, SearchResult
 
     settings, given = call.settings, call.given
     folder = Path(settings["resume"])
     foreign = sorted(
-        key for key in given if key.split(".")[0] not in (*RESUMABLE, "resume", "extend") and key not in MOVED
+        key for key in given if key.split(".")[0] not in (*RESUMABLE, "resume", "extend") and key not in KEYS
     )
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: a resumed run keeps its settings; "
-            "beside resume only device, monitor, budget.*, extend, plugins and dataset.root can be given"
+            f"beside resume only device, monitor, budget.*, extend, plugins, {', '.join(KEYS)} can be given"
         )
     stored = read_config(folder, "search", CONFIG_KEYS)
     budget_given = any(key.startswith("budget") for key in given)
@@ -138,6 +146,7 @@ def resume(call: Call) -> Prepared | None:
         if "root" not in stored["dataset"]:
             raise UserError(f"dataset.root: the data set of {folder} has no folder; leave it out")
         stored["dataset"]["root"] = anchored(settings)["dataset"]["root"]
+    stored = with_values_of(stored, settings, given & set(RETRIES))
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     search = build_search(now_settings, folder)
     if not checkpoint_paths(folder):  # stopped before its first one
@@ -150,7 +159,9 @@ def resume(call: Call) -> Prepared | None:
         print(f"note: not the same bits as an uninterrupted run ({'; '.join(other)})", file=sys.stderr)
     if budget_given:
         search.change_budget(extend=settings["extend"])
-        write_config(stored | {"budget": settings["budget"]}, folder)
+        stored = stored | {"budget": settings["budget"]}
+    if budget_given or given & set(RETRIES):
+        write_config(stored, folder)
     if result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
         os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
         for picture in (folder / "figures").glob("*.png"):

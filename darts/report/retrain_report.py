@@ -25,6 +25,8 @@ def retrain_lines(result: RetrainResult, folder: Path) -> list[tuple[str, str]]:
         *([("weights", result.origin)] if result.origin != SCRATCH else []),
         (f"test {metric.name}", f"{metric.text(result.test)}  (of {result.trained_on}, {result.judged_on}, once)"),
     ]
+    for one in result.rolled_back:
+        lines.append(("rolled back", f"{one['why']}; to step {one['step']}, rates times {one['rate']:g}"))
     if result.best_epoch is not None:
         best = next(record for record in result.history if record["epoch"] == result.best_epoch)
         lines.append(("held out", f"{metric.text(best['watched'])} at best, in epoch {result.best_epoch}"))

@@ -156,6 +156,8 @@ def search_lines(
         lines.insert(
             1, ("stopped early", f"by the clock, after {result.steps} of {result.planned_steps} planned steps")
         )
+    for one in reversed(result.rolled_back):
+        lines.insert(1, ("rolled back", f"{one['why']}; to step {one['step']}, rates times {one['rate']:g}"))
     if result.stopped_early:
         lines.insert(1, ("stopped early", result.stopped_early))
     hint = shlex.join(["darts", "baseline", "evaluator=supernet", f"evaluator.run={folder or 'RUN_DIR'}"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,26 @@ def check_kept(checkpoints: int) -> None:
     """
     if isinstance(checkpoints, bool) or not isinstance(checkpoints, int) or checkpoints < 1:
         raise ValueError(f"checkpoints: got {checkpoints!r}; give 1 (the last one alone) or more")
+
+
+def check_retries(retries: int, retry_rate: float) -> None:
+    """Refuse a number of times to go back to the last checkpoint, or a factor of the learning rates, out of range.
+
+    Raises:
+        ValueError: it is.
+    """
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries: got {retries!r}; give 0 (none) or more")
+    if not 0 < retry_rate <= 1:
+        raise ValueError(f"retry_rate: got {retry_rate!r}; give a factor above 0, at most 1")
+
+
+def say_back(rolled_back: Sequence[Mapping[str, Any]], retries: int) -> None:
+    """A line in the log about the last of the times that a run went back to a checkpoint: why, step and rate."""
+    logging.getLogger(__name__).warning(
+        "%(why)s: back to step %(step)d, learning rates times %(rate)g" + f" ({len(rolled_back)} of {retries} retries)",
+        dict(rolled_back[-1]),
+    )
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:

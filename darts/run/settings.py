@@ -3,7 +3,7 @@ stands in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from darts.run import moved
 
 PATHS = ("dataset.root", "oracle.path", "evaluator.run", "objective.path")  # files and folders that settings may name
 FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label")
-RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints")
+RETRIES = ("engine.retries", "engine.retry_rate")
+RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints", *RETRIES)
 FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)
 """What a run may go on with other values of: nothing that it computes hangs on them, or a command checks them."""
 
@@ -24,6 +25,15 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             found |= flat(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = moved.now(value) if key == "_target_" else value
+    return found
+
+
+def with_values_of(stored: Mapping[str, Any], settings: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Settings with those of `settings` for some keys PART.KEY."""
+    found = dict(stored)
+    for key in keys:
+        part, _, name = key.partition(".")
+        found[part] = found[part] | {name: settings[part][name]}
     return found
 
 

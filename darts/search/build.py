@@ -63,6 +63,7 @@ class Engine:
         deterministic: deterministic algorithms, or the fastest.
         checkpoint_minutes: between checkpoints inside an epoch.
         checkpoints: how many are kept.
+        retries, retry_rate: see `Search`.
         threads: of the CPU, or None for torch's choice.
         precision, recompute, native, compile, cuda_graphs: see `darts.search.compute.Compute`.
     """
@@ -71,6 +72,8 @@ class Engine:
     deterministic: bool = True
     checkpoint_minutes: float = 5.0
     checkpoints: int = 2
+    retries: int = 0
+    retry_rate: float = 0.5
     threads: int | None = None
     precision: str = "float32"
     recompute: str = "none"
@@ -213,7 +216,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             built["state"], steps, built["phases"], built["discretizer"], built["budget"],
             list(built["monitor"].values()), run_dir, engine.checkpoint_minutes, built.get("early_stopping"),
             fixed(settings) | {f"data {name}": value for name, value in task.identity.items()},
-            engine.checkpoints,
+            engine.checkpoints, engine.retries, engine.retry_rate,
         )  # fmt: skip
     problems.stop()
     search: Search = built["search"]

@@ -38,6 +38,7 @@ def result_of(
         planned_steps=state.planned_steps,
         stopped_by=stopped_by,
         stopped_early=state.stopped_early,
+        rolled_back=state.rolled_back,
         epochs=state.step // task.steps_per_epoch,
         steps=state.step,
         phase_steps=dict(zip(ends, (b - a for a, b in pairwise(done)), strict=True)),

@@ -7,12 +7,13 @@ architecture step, relaxation, regularizers, discretizer.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import check_kept, checkpoint_path, keep_checkpoint
+from darts.run.checkpoint import check_kept, check_retries, checkpoint_path, keep_checkpoint, say_back
 from darts.run.errors import UserError
 from darts.run.signals import Interrupted, StopRequest
 from darts.search.budget import Budget
@@ -43,6 +44,9 @@ class Search:
         early_stopping: may end a phase that trains the architecture.
         identity: by name, the settings and data that it goes on with after a stop, or not at all.
         checkpoints: how many are kept: the last, and those before it.
+        retries: how often it goes back to the last checkpoint, with smaller learning rates, where a number is no longer
+            finite.
+        retry_rate: factor of all learning rates each time.
     """
 
     def __init__(
@@ -58,10 +62,14 @@ class Search:
         early_stopping: EarlyStopping | None = None,
         identity: Mapping[str, str] | None = None,
         checkpoints: int = 2,
+        retries: int = 0,
+        retry_rate: float = 0.5,
     ) -> None:
         if not checkpoint_minutes >= 0:
             raise ValueError(f"checkpoint_minutes: got {checkpoint_minutes}; give 0 (every step) or more")
         check_kept(checkpoints)
+        check_retries(retries, retry_rate)
+        self.retries, self.retry_rate = retries, retry_rate
         self.state, self.steps, self.schedule = state, steps, Schedule(phases)
         self.discretizer, self.budget, self.monitors = discretizer, budget, monitors
         self.run_dir, self.checkpoint_minutes, self.checkpoints = run_dir, checkpoint_minutes, checkpoints
@@ -73,7 +81,7 @@ class Search:
         """Search until the budget is spent.
 
         Raises:
-            NonFiniteLoss: training diverged; the last good checkpoint is kept.
+            NonFiniteLoss: training diverged; the last good checkpoint is kept, see `roll_back`.
             Interrupted: asked to stop; the checkpoint is written.
         """
         state = self.state
@@ -95,7 +103,7 @@ class Search:
                     try:
                         numbers = phase.step(state, self.steps)
                     except NonFiniteLoss as error:
-                        raise NonFiniteLoss(self._diverged(state.step + 1, str(error))) from None
+                        raise self._diverged(state.step + 1, str(error)) from None
                     state.step += 1
                     if phase.moves_supernet:
                         state.evaluated = None
@@ -209,18 +217,41 @@ class Search:
         self.checkpointed_step = self.state.step
         return content
 
+    def roll_back(self, error: NonFiniteLoss) -> None:
+        """Go back to the last checkpoint, with smaller learning rates; then `run` goes on.
+
+        Raises:
+            NonFiniteLoss: the error, where there is no checkpoint or that was done `retries` times.
+        """
+        state = self.state
+        if self.run_dir is None or self.checkpointed_step < 0 or len(state.rolled_back) >= self.retries:
+            raise error
+        rate, before, why = self.retry_rate * state.rate, state.rolled_back, error.where or str(error)
+        self.resume()
+        for group in state.arch_optimizer.param_groups:  # of the checkpoint; rates of weights follow a schedule
+            group["lr"] *= rate / state.rate
+        state.rate = rate
+        state.rolled_back = [*before, {"why": why, "step": state.step, "rate": rate}]
+        self.checkpointed_step = -1  # so that this is on the disk before the next step
+        say_back(state.rolled_back, self.retries)
+
     def derived(self) -> Genotype:
         """What the discretizer makes of the architecture parameters now."""
         return self.discretizer(self.state.expected_weights().mean_EO, self.state.space)
 
-    def _diverged(self, step: int, what: str) -> str:
-        kept = "no checkpoint was written"
+    def _diverged(self, step: int, what: str) -> NonFiniteLoss:
+        where = f"step {step} of {self.state.planned_steps} ({self.state.phase}): {what}"
+        kept, mend = "no checkpoint was written", ""
         if self.run_dir is not None and self.checkpointed_step >= 0:
             kept = f"the checkpoint of step {self.checkpointed_step} is kept in {checkpoint_path(self.run_dir)}"
-        return (
-            f"step {step} of {self.state.planned_steps} ({self.state.phase}): {what}; {kept}. "
-            "Lower weight_step.lr or arch_step.lr, or set weight_step.grad_clip=5, and start anew"
+            again = shlex.join(["darts", "search", f"resume={self.run_dir}", f"engine.retries={self.retries + 1}"])
+            mend = f"go on from it with smaller learning rates: {again}; or "
+        error = NonFiniteLoss(
+            f"{where}; {kept}. To mend it, {mend}start anew with lower weight_step.lr or arch_step.lr, or "
+            "weight_step.grad_clip=5"
         )
+        error.where = where
+        return error
 
     def _end_epoch(self) -> None:
         state = self.state
@@ -229,7 +260,7 @@ class Search:
             state.evaluated = state.evaluate()
         valid_loss, value = state.evaluated
         if not math.isfinite(valid_loss):
-            raise NonFiniteLoss(self._diverged(state.step, f"the validation loss in the evaluation is {valid_loss}"))
+            raise self._diverged(state.step, f"the validation loss in the evaluation is {valid_loss}")
         record = {
             "epoch": -(-state.step // state.task.steps_per_epoch),
             "step": state.step,
@@ -256,9 +287,7 @@ class Search:
         if self.run_dir is None or state.step == self.checkpointed_step:
             return
         if not state.is_finite():
-            raise NonFiniteLoss(
-                self._diverged(state.step, "a network weight or an architecture parameter is not finite")
-            )
+            raise self._diverged(state.step, "a network weight or an architecture parameter is not finite")
         content = content_of(state, self.schedule.phases, self.identity)
         keep_checkpoint(self.run_dir, content, state.step, self.checkpointed_step, self.checkpoints)
         self.checkpointed_step = state.step

@@ -41,6 +41,8 @@ class SearchResult:
         settings: what else the numbers hinge on: batch norm, split, determinism.
         phase_steps: done in each phase; with these as the phases' shares, `budget.steps=steps` repeats the run.
         stopped_early: why a phase ended before its time, in words; empty if none did.
+        rolled_back: [{why, step, rate}]: where numbers stopped being finite, the step that the search went back to, and
+            the factor of all learning rates from there on.
         metric: what the task is judged by; see `darts.tasks.base.Metric`.
         allowed: by edge, the operations that phases left; None if they left all.
         standing: of the last phase, if it judged cells: {measure, unit, higher_is_better, judged, times, undecided,
@@ -80,6 +82,7 @@ class SearchResult:
     timing: dict[str, float] = field(default_factory=dict)
     phase_steps: dict[str, int] = field(default_factory=dict)
     stopped_early: str = ""
+    rolled_back: list[dict[str, Any]] = field(default_factory=list)
     kind: str = "search"
     schema_version: int = SCHEMA_VERSION
 

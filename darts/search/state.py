@@ -27,7 +27,13 @@ Optimizers = Callable[[Any], torch.optim.Optimizer]
 
 
 class NonFiniteLoss(UserError):
-    """A loss became infinite or NaN; the message says in which part."""
+    """A loss, a weight or an architecture parameter became infinite or NaN; the message says in which part.
+
+    Attributes:
+        where: the step and the part alone.
+    """
+
+    where = ""
 
 
 class SearchState:
@@ -84,6 +90,8 @@ class SearchState:
         self.train_loss_sum, self.train_loss_count = 0.0, 0  # of the epoch under way
         self.seconds = {"total": 0.0, "training": 0.0, "evaluation": 0.0}
         self.history: list[dict[str, Any]] = []
+        self.rate = 1.0  # factor of all learning rates
+        self.rolled_back: list[dict[str, Any]] = []  # see `SearchResult`
 
     @property
     def progress(self) -> float:
@@ -208,7 +216,7 @@ class SearchState:
     _counters = (
         "planned_steps", "step", "phase", "phase_progress", "images", "evaluation_images", "train_loss_sum",
         "train_loss_count", "allowed_EO", "found", "standing", "evaluated", "ends", "moving_steps",
-        "stopped_early",
+        "stopped_early", "rate", "rolled_back",
     )  # fmt: skip
     _added: ClassVar[dict[str, Any]] = {
         "phase_progress": 0.0,
@@ -218,6 +226,8 @@ class SearchState:
         "ends": {},
         "moving_steps": 0,
         "stopped_early": "",
+        "rate": 1.0,
+        "rolled_back": [],
         "evaluated": None,
     }  # what checkpoints of version 0.1 lack
 

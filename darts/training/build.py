@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from darts.run.checkpoint import check_kept
+from darts.run.checkpoint import check_kept, check_retries
 from darts.run.devices import check_threads, choose_device, fast_at_bfloat16
 from darts.run.errors import UserError
 from darts.run.parts import Problems, build_part, check_arguments
@@ -40,6 +40,7 @@ class Engine:
         deterministic: deterministic algorithms, or the fastest.
         checkpoint_minutes: between checkpoints inside an epoch.
         checkpoints: how many are kept.
+        retries, retry_rate: see `Plan`.
         threads: of the CPU, or None for torch's choice.
         precision: float32 or bfloat16 of training steps; ``auto`` takes bfloat16 where the device is fast at it.
     """
@@ -47,12 +48,15 @@ class Engine:
     deterministic: bool = True
     checkpoint_minutes: float = 5.0
     checkpoints: int = 2
+    retries: int = 0
+    retry_rate: float = 0.5
     threads: int | None = None
     precision: str = "float32"
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
         check_kept(self.checkpoints)
+        check_retries(self.retries, self.retry_rate)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision: got {self.precision!r}; allowed are {', '.join(PRECISIONS)}")
         if not self.checkpoint_minutes >= 0:
@@ -190,6 +194,8 @@ def build_retraining(settings: Mapping[str, Any], run_dir: Path, start: Model | 
         engine.precision == "bfloat16" or (engine.precision == "auto" and fast_at_bfloat16(built["device"])),
         engine.checkpoint_minutes,
         engine.checkpoints,
+        engine.retries,
+        engine.retry_rate,
     )  # fmt: skip
     if task.steps_per_epoch < 1:
         raise UserError("data.batch_size: an epoch has no full batch; give a smaller one")

@@ -40,6 +40,7 @@ class FitState:
         self.averaged = recipe.averaged(network)
         self.generator = make_generator(seed, "recipe")
         self.step = 0
+        self.rate = 1.0  # factor of all learning rates
 
     @property
     def judged(self) -> nn.Module:
@@ -61,6 +62,7 @@ class FitState:
             **averaged,
             "generator": self.generator.get_state(),
             "step": self.step,
+            "rate": self.rate,
             "backbone": sorted(self.backbone),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -70,7 +72,7 @@ class FitState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken."""
-        self.step = state["step"]
+        self.step, self.rate = state["step"], state.get("rate", 1.0)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.task.load_state_dict(state["task"])
@@ -168,7 +170,7 @@ def fit(
     steps = recipe.epochs * task.steps_per_epoch
     while state.step < steps:
         try:
-            rate = recipe.learning_rate(state.step / steps)
+            rate = state.rate * recipe.learning_rate(state.step / steps)
             if state.backbone:
                 hold(network, state.backbone, state.step < recipe.frozen_epochs * task.steps_per_epoch)
             if recipe.drop_path:

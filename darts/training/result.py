@@ -6,7 +6,7 @@ Wall-clock values stand under `seconds` and `timing` alone; everything else repe
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class RetrainResult:
         epochs, steps, images: done, and images passed forward by training steps.
         history: one record an epoch: epoch, step, lr, train_loss, and `watched`, the metric of what was held out to be
             looked at, if something was.
+        rolled_back: [{why, step, rate}]: where a number was no longer finite, the step that the training went back to,
+            and the factor of all learning rates from there on.
         best_epoch: by `watched`; its weights are in checkpoints/best.pt. None if nothing was watched.
         classes: [{name, images, accuracy}] of what judged it, for a classifier.
         confusion: images by class (rows) and answer, for a classifier.
@@ -67,6 +69,7 @@ class RetrainResult:
     mistakes: list[dict[str, Any]] | None = None
     origin: str = SCRATCH
     precision: str = "float32"
+    rolled_back: list[dict[str, Any]] = field(default_factory=list)
     kind: str = "retrain"
     schema_version: int = SCHEMA_VERSION
 

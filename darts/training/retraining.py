@@ -17,11 +17,12 @@ from darts.run.checkpoint import (
     keep_checkpoint,
     resumed_checkpoint,
     save_checkpoint,
+    say_back,
 )
 from darts.run.environment import environment
 from darts.run.signals import Interrupted, StopRequest
 from darts.tasks.base import Task
-from darts.training.fit import FitMonitor, FitState, evaluate, fit
+from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit
 from darts.training.judging import answers, calibration, confusion, mistakes
 from darts.training.model import About, judged_by, model_path, save_model, sizes_of
 from darts.training.recipe import Recipe
@@ -53,6 +54,8 @@ class Plan:
         identity: by name, the settings and data that it goes on with after a stop, or not at all.
         checkpoint_minutes: working time between checkpoints inside an epoch.
         checkpoints: how many are kept: the last, and those before it.
+        retries, retry_rate: where a number is no longer finite, it goes back to the last checkpoint so often, each time
+            with all learning rates times this factor.
     """
 
     space: Space
@@ -70,6 +73,8 @@ class Plan:
     bfloat16: bool = False
     checkpoint_minutes: float = 5.0
     checkpoints: int = 2
+    retries: int = 0
+    retry_rate: float = 0.5
 
     @property
     def steps(self) -> int:
@@ -106,13 +111,14 @@ class Retraining(FitMonitor):
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.stop = StopRequest("step")
         self.kept = -1
+        self.rolled_back: list[dict[str, Any]] = []  # see `RetrainResult`
 
     def run(self) -> RetrainResult:
         """Train to the end, and judge.
 
         Raises:
             Interrupted: asked to stop; the checkpoint is written.
-            Diverged: the loss is no longer finite; the last checkpoint is kept.
+            Diverged: a loss or weight is no longer finite; the last checkpoint is kept, see `roll_back`.
         """
         self.clock = self.last_kept = time.perf_counter()
         for watcher in self.watchers:
@@ -144,7 +150,7 @@ class Retraining(FitMonitor):
         record = {
             "epoch": state.step // steps,
             "step": state.step,
-            "lr": self.plan.recipe.learning_rate((state.step - 1) / self.plan.steps),
+            "lr": state.rate * self.plan.recipe.learning_rate((state.step - 1) / self.plan.steps),
             "train_loss": float(self.loss_sum) / steps,
         }
         self.loss_sum.zero_()
@@ -183,7 +189,7 @@ class Retraining(FitMonitor):
             trained_on=plan.task.name, judged_on=plan.judged_on, test=value,
             epochs=state.step // plan.task.steps_per_epoch, steps=state.step, images=state.step * plan.task.batch_size,
             history=self.history, best_epoch=self.best_epoch,
-            metric=plan.task.metric.stored(), origin=plan.origin,
+            metric=plan.task.metric.stored(), origin=plan.origin, rolled_back=self.rolled_back,
             precision="bfloat16" if plan.bfloat16 else "float32",
             versions=environment(plan.task.device), seconds=dict(self.seconds),
             timing={"images_per_second": state.step * plan.task.batch_size / max(1e-9, self.seconds["training"])},
@@ -231,15 +237,32 @@ class Retraining(FitMonitor):
             self.plan = replace(plan, origin=content.get("origin", SCRATCH))
             self.state.load_state_dict(content["state"])
             self.history, self.seconds = content["history"], content["seconds"]
-            self.loss_sum = content["loss_sum"]
+            self.loss_sum, self.rolled_back = content["loss_sum"], content.get("rolled_back", [])
         self.kept = self.state.step
+
+    def roll_back(self, error: Diverged) -> None:
+        """Go back to the last checkpoint, with smaller learning rates; then `run` goes on.
+
+        Raises:
+            Diverged: the error, where there is no checkpoint or that was done so often as the plan says.
+        """
+        if self.kept < 0 or len(self.rolled_back) >= self.plan.retries:
+            raise error
+        rate, before = self.plan.retry_rate * self.state.rate, self.rolled_back
+        self.resume()
+        self.state.rate = rate
+        self.rolled_back = [*before, {"why": str(error), "step": self.state.step, "rate": rate}]
+        self.kept = -1  # so that this is on the disk before the next step
+        say_back(self.rolled_back, self.plan.retries)
 
     def _keep(self) -> None:
         if self.state.step != self.kept:
+            if not all(bool(value.isfinite().all()) for value in self.network.parameters()):
+                raise Diverged(f"a weight is not finite at step {self.state.step} of {self.plan.steps}")
             content = {
                 "environment": environment(self.plan.task.device), "identity": dict(self.plan.identity),
                 "state": self.state.state_dict(), "history": self.history, "seconds": self.seconds,
-                "loss_sum": self.loss_sum, "origin": self.plan.origin,
+                "loss_sum": self.loss_sum, "origin": self.plan.origin, "rolled_back": self.rolled_back,
             }  # fmt: skip
             keep_checkpoint(self.run_dir, content, self.state.step, self.kept, self.plan.checkpoints)
             self.kept = self.state.step

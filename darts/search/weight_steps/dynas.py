@@ -80,4 +80,4 @@ class DynasSGD(SGDStep):
 
     def _set_rate(self, state: SearchState, gamma: float) -> None:
         for group in state.weight_optimizer.param_groups:
-            group["lr"] = self.lr * (1 - state.progress) ** gamma
+            group["lr"] = state.rate * self.lr * (1 - state.progress) ** gamma

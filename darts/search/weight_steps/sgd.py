@@ -55,7 +55,7 @@ class SGDStep(WeightStep):
 
     def schedule(self, state: SearchState) -> None:
         for group in state.weight_optimizer.param_groups:
-            group["lr"] = cosine(state.progress, self.lr, self.lr_min)
+            group["lr"] = state.rate * cosine(state.progress, self.lr, self.lr_min)
 
     def edge_weights(self, state: SearchState, train_batch: Batch) -> list[EdgeWeights]:
         """The paths whose losses are summed, without history."""

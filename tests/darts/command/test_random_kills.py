@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
+from tests.curves import scalars
 
 pytestmark = pytest.mark.slow
 KILLS = 12
@@ -52,14 +52,6 @@ def tensors(content: Any, name: str = "") -> dict[str, torch.Tensor]:
         return {name: content}
     pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     return {key: value for place, one in pairs for key, value in tensors(one, f"{name}/{place}").items()}
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Curves as TensorBoard shows them."""
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})  # type: ignore[no-untyped-call]
-    events.Reload()  # type: ignore[no-untyped-call]
-    tags = events.Tags()["scalars"]  # type: ignore[no-untyped-call]
-    return {tag: [(one.step, one.value) for one in events.Scalars(tag)] for tag in tags}  # type: ignore[no-untyped-call]
 
 
 def started(words: list[str], folder: Path) -> subprocess.Popen[bytes]:

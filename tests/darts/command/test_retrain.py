@@ -260,8 +260,15 @@ def test_mistakes_are_named_and_nothing_is_left(darts: Run, tmp_path: Path, more
     assert not (tmp_path / "run").exists()
 
 
-def test_a_training_that_diverges_says_what_to_do(darts: Run) -> None:
+def test_a_training_that_diverges_says_what_to_do_and_does_it(darts: Run, tmp_path: Path) -> None:
     done = darts(*words("recipe.lr=1e30", "run_dir=run"))
     assert done.returncode == 2
     assert "training diverged: the loss is" in done.stderr
-    assert "Lower recipe.lr" in done.stderr
+    assert "with smaller learning rates: darts retrain resume=run engine.retries=1; or" in done.stderr
+    done = darts("retrain", "resume=run", "engine.retries=20", "engine.retry_rate=1e-4")
+    assert done.returncode == 0, done.stderr
+    back = result_of(tmp_path / "run")["rolled_back"]
+    assert [one["rate"] for one in back] == pytest.approx([1e-4 ** (place + 1) for place in range(len(back))])
+    assert done.stdout.count("rolled back") == len(back) >= 7
+    rates = [record["lr"] for record in result_of(tmp_path / "run")["history"]]
+    assert rates[-1] < 1e30 * back[-1]["rate"]

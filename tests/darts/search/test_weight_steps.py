@@ -263,11 +263,11 @@ def test_schedule_equals_cosine_annealing_of_torch(lr: float, lr_min: float, ste
     mine, theirs = (step.make_optimizer([nn.Parameter(torch.zeros(1))]) for _ in range(2))
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=steps, eta_min=lr_min)
     for done in range(steps):
-        step.schedule(SimpleNamespace(weight_optimizer=mine, progress=done / steps))  # type: ignore[arg-type]
+        step.schedule(SimpleNamespace(weight_optimizer=mine, progress=done / steps, rate=1.0))  # type: ignore[arg-type]
         assert mine.param_groups[0]["lr"] == pytest.approx(annealing.get_last_lr()[0], rel=1e-9, abs=1e-12)
         theirs.step()
         annealing.step()
-    step.schedule(SimpleNamespace(weight_optimizer=mine, progress=1.0))  # type: ignore[arg-type]
+    step.schedule(SimpleNamespace(weight_optimizer=mine, progress=1.0, rate=1.0))  # type: ignore[arg-type]
     assert mine.param_groups[0]["lr"] == pytest.approx(lr_min, abs=1e-15)
 
 
