@@ -29,7 +29,7 @@ class BaselineCommand(Command):
         from darts.blackbox.runs import Unfinished, prepare, run_all
         from darts.report.baseline_figures import draw_baseline
         from darts.report.text import print_baseline
-        from darts.run.folder import begin, check_goes_on, chosen_run_dir, read_config, resuming
+        from darts.run.folder import begin, check_goes_on, chosen_run_dir, read_config, resuming, understood
         from darts.run.settings import anchored
 
         settings = call.settings
@@ -45,7 +45,8 @@ class BaselineCommand(Command):
             folder = Path(settings["resume"])
             stored = read_config(folder, self.name, CONFIG_KEYS)
             if (folder / "result.json").is_file():
-                print_baseline(BaselineResult.read(folder / "result.json"), folder)
+                with understood(folder / "result.json", self.name):
+                    print_baseline(BaselineResult.read(folder / "result.json"), folder)
                 return 0
             check_goes_on(folder)
             settings = stored | {key: settings[key] for key in ("plugins", *(call.given & {"device"}))}

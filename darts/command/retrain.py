@@ -125,7 +125,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     """
     from darts.models.opening import open_model
     from darts.run.checkpoint import checkpoint_paths
-    from darts.run.folder import check_goes_on, read_config, write_config
+    from darts.run.folder import check_goes_on, read_config, understood, write_config
     from darts.run.settings import with_values_of
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult
@@ -138,7 +138,9 @@ def resume(call: Call, folder: Path) -> Retraining | None:
         )
     stored = read_config(folder, "retrain", CONFIG_KEYS)
     if (folder / "result.json").is_file():
-        complete(RetrainResult.read(folder / "result.json"), folder, settings["plugins"], call.typed)
+        result = RetrainResult.read(folder / "result.json")
+        with understood(folder / "result.json", "retrain"):
+            complete(result, folder, settings["plugins"], call.typed)
         return None
     check_goes_on(folder)
     changed = {key: settings[key] for key in ("device", "plugins") if key in call.given}
@@ -147,9 +149,8 @@ def resume(call: Call, folder: Path) -> Retraining | None:
         write_config(stored, folder)
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     if not checkpoint_paths(folder):  # stopped before its first one
-        start = (
-            None if stored["init"] is None else open_model(Path(stored["init"]), "init", plugins=settings["plugins"])
-        )
+        init = stored["init"]
+        start = None if init is None else open_model(Path(init), "init", plugins=settings["plugins"])
         print("no checkpoint was written yet: from the beginning", file=sys.stderr)
         return build_retraining(now_settings, folder, start)
     training = build_retraining(now_settings, folder)

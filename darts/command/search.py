@@ -114,7 +114,7 @@ def resume(call: Call) -> Prepared | None:
     """
     from darts.run.checkpoint import checkpoint_paths
     from darts.run.environment import differences, environment
-    from darts.run.folder import check_goes_on, read_config, write_config
+    from darts.run.folder import check_goes_on, read_config, understood, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored, with_values_of
     from darts.search.build import build_search
@@ -138,7 +138,9 @@ def resume(call: Call) -> Prepared | None:
             raise UserError(f"resume: {folder} is finished; add extend=true to go on with a longer budget")
         settings = stored | {"plugins": settings["plugins"]}
         space, relaxation = (build_one(settings, name, settings["plugins"]) for name in ("space", "relaxation"))
-        complete(SearchResult.read(result_file), space, relaxation, settings, folder)
+        result = SearchResult.read(result_file)
+        with understood(result_file, "search"):
+            complete(result, space, relaxation, settings, folder)
         return None
     check_goes_on(folder)
     changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}

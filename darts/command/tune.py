@@ -74,9 +74,8 @@ def begin(call: Call) -> Prepared:
 
     settings = with_cell(anchored(call.settings))
     folder = call.run_dir or chosen_run_dir(settings["run_dir"], "tune")
-    prepared = made(
-        folder, "tune", settings, lambda: study_of(settings, folder), ["checkpoints", "figures"], shared=True
-    )
+    inside = ["checkpoints", "figures"]
+    prepared = made(folder, "tune", settings, lambda: study_of(settings, folder), inside, shared=True)
     return settings, folder, prepared
 
 

@@ -94,10 +94,8 @@ def keep_checkpoint(run_dir: Path, content: dict[str, Any], step: int, kept: int
     try:
         _make_room(run_dir, checkpoints)
         save_checkpoint(checkpoint_path(run_dir), content)
-    except (OSError, RuntimeError) as error:
-        what = (
-            reason(error) if isinstance(error, OSError) else "no room for all of it"
-        )  # what torch says of that is odd
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError, in odd words
+        what = reason(error) if isinstance(error, OSError) else "no room for all of it"
         raise Unwritable(
             f"run_dir: cannot write the checkpoint of step {step} ({what}); "
             + (f"the one of step {kept} is kept. " if kept >= 0 else "")

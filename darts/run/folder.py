@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -195,6 +196,21 @@ def remove_empty(folder: Path) -> None:
             path.rmdir()
 
 
+@contextmanager
+def understood(path: Path, command: str) -> Iterator[None]:
+    """Inside, what stands in a result.json is made something of; what it is not fit for is not our mistake.
+
+    Raises:
+        UserError: values that are missing, of another type, or out of range.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise UserError(
+            f"run: {path} is no result of darts {command} ({reason(error)}); give the folder of a run"
+        ) from None
+
+
 def read_result(path: Path, command: str, build: Callable[[dict[str, Any]], Result]) -> Result:
     """Read a result.json.
 
@@ -209,11 +225,9 @@ def read_result(path: Path, command: str, build: Callable[[dict[str, Any]], Resu
     if not path.is_file():
         hint = resuming(path.parent, command)
         raise UserError(f"run: {path.parent} holds no result.json; finish it with: {hint}")
-    try:
+    with understood(path, command):
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.get("schema_version")
         if version != SCHEMA_VERSION:
             raise UserError(f"run: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}")
         return build(content)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(f"run: {path} is no result of darts {command} ({error}); give the folder of a run") from None

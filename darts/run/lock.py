@@ -39,9 +39,11 @@ def lock(folder: Path, option: str) -> None:
     folder = folder.resolve()
     if folder in _held:
         raise in_use(folder, option, "this process")
-    file = folder / NAME
+    file = folder / NAME  # in a stranger's folder it may be a link, which is not followed
     while True:
-        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        opened = os.open(
+            file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )  # folders may be strangers'
         try:
             fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

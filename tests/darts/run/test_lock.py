@@ -82,6 +82,15 @@ def test_a_forked_worker_that_lives_on_does_not_keep_the_lock(tmp_path: Path) ->
             os.kill(child, signal.SIGKILL)
 
 
+def test_a_link_in_a_stranger_s_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / "run" / NAME).symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(UserError, match=r"^resume: cannot write to"):
+        check_goes_on(tmp_path / "run")
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
 def test_a_copy_of_a_folder_is_free(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with holder(tmp_path / "run") as process:
