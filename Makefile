@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Modules are compiled once, not again in every process that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: search test test-all run-test run-test-all lint style types clean
+.PHONY: search test test-all run-test run-test-all lint style types audit clean
 
 search: $(VENV)/.search
 	$(BIN)/darts search
@@ -27,6 +27,11 @@ style: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# Strict: a package that could not be looked up is a failure, not a pass.
+audit: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --strict --skip-editable
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

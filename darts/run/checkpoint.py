@@ -182,21 +182,15 @@ def newest_checkpoint(run_dir: Path, option: str = "resume") -> tuple[Path, dict
     raise problems[0]
 
 
-def resumed_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
-    """`newest_checkpoint` of a run that goes on from it: damaged newer ones are put aside, so that they push no intact
-    one out, and what a killed process had begun to write goes.
-
-    Raises:
-        UserError: as there.
-    """
-    found, content = newest_checkpoint(run_dir)
-    for path in checkpoint_paths(run_dir):
+def going_on_from(found: Path) -> None:
+    """A run goes on from a checkpoint: damaged newer ones are put aside, so that they push no intact one out, and what
+    a killed process had begun to write goes."""
+    for path in checkpoint_paths(found.parent.parent):
         if path == found:
             break
         os.replace(path, path.with_name(f"{path.name}.damaged"))
     for begun in found.parent.glob(".*.tmp"):
         begun.unlink()
-    return found, content
 
 
 def check_identity(content: Mapping[str, Any], identity: Mapping[str, str], path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import check_identity, fitting, resumed_checkpoint
+from darts.run.checkpoint import check_identity, fitting, going_on_from, newest_checkpoint
 from darts.run.environment import environment
 from darts.run.errors import UserError
 from darts.search.phases import Phase
@@ -32,7 +32,7 @@ def restored(
     Raises:
         UserError: no checkpoint, a broken one, or one of another space, other settings or other data.
     """
-    path, content = resumed_checkpoint(run_dir)
+    path, content = newest_checkpoint(run_dir)
     space = state.space.describe()
     if content.get("space") != space:
         raise UserError(
@@ -44,4 +44,5 @@ def restored(
         state.load_state_dict(content["state"])
         for name, phase in phases.items():
             phase.load_state_dict(content.get("phases", {}).get(name, {}))
+    going_on_from(path)
     return content

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from darts.run.checkpoint import (
     check_identity,
     fitting,
+    going_on_from,
     keep_checkpoint,
-    resumed_checkpoint,
+    newest_checkpoint,
     save_checkpoint,
     say_back,
 )
@@ -229,7 +230,7 @@ class Retraining(FitMonitor):
         Raises:
             UserError: no checkpoint, a broken one, or one of other settings or data.
         """
-        path, content = resumed_checkpoint(self.run_dir)
+        path, content = newest_checkpoint(self.run_dir)
         check_identity(content, self.plan.identity, path)
         with fitting(path):
             plan, backbone = self.plan, frozenset(content["state"].get("backbone", ()))
@@ -238,6 +239,7 @@ class Retraining(FitMonitor):
             self.state.load_state_dict(content["state"])
             self.history, self.seconds = content["history"], content["seconds"]
             self.loss_sum, self.rolled_back = content["loss_sum"], content.get("rolled_back", [])
+        going_on_from(path)
         self.kept = self.state.step
 
     def roll_back(self, error: Diverged) -> None:

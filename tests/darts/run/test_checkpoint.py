@@ -18,10 +18,10 @@ from darts.run.checkpoint import (
     Unwritable,
     checkpoint_path,
     checkpoint_paths,
+    going_on_from,
     keep_checkpoint,
     load_checkpoint,
     newest_checkpoint,
-    resumed_checkpoint,
     save_checkpoint,
 )
 from darts.run.errors import UserError
@@ -127,7 +127,9 @@ def test_a_damaged_checkpoint_pushes_no_intact_one_out(kept: Path) -> None:
     folder = kept / "checkpoints"
     for name in ("last.pt", "last-1.pt"):
         (folder / name).write_bytes(b"half")
-    found, content = resumed_checkpoint(kept)
+    found, content = newest_checkpoint(kept)
+    assert names(kept) == ["last-1.pt", "last-2.pt", "last.pt"], "reading changes nothing"
+    going_on_from(found)
     assert (found.name, content["step"]) == ("last-2.pt", 3)
     assert names(kept) == ["last-1.pt.damaged", "last-2.pt", "last.pt.damaged"]
     keep_checkpoint(kept, {"step": 4}, 4, 3, checkpoints=3)
@@ -191,7 +193,7 @@ def test_a_killed_writer_leaves_two_intact_checkpoints(tmp_path: Path) -> None:
         assert newest["step"] - before["step"] in (0, 1)
         for content in (newest, before):
             assert content["w"].eq(content["step"]).all()
-        resumed_checkpoint(run)
+        going_on_from(checkpoint_path(run))
         assert set(names(run)) - {".last-1.pt.link"} == {"last.pt", "last-1.pt"}
 
 

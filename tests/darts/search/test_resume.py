@@ -423,6 +423,8 @@ def test_a_folder_that_cannot_be_resumed_is_named_and_left_alone(
 ) -> None:
     folder = with_one_checkpoint(stopped["SIGKILL"][0], tmp_path)
     spoil(folder)
+    if (folder / "checkpoints").exists():
+        (folder / "checkpoints" / ".last.pt.8z1k.tmp").write_bytes(b"begun when it was killed")
     before = contents(folder) if folder.exists() else None
     message = refused("search", f"resume={folder}")
     assert "resume" in message
