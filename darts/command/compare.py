@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from darts.command.base import INTERRUPTED, Call, Command
+from darts.command.base import Call, Command
 from darts.run.errors import UserError
 
 
@@ -166,6 +165,7 @@ def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[
         KeyboardInterrupt: asked to stop; what is done is kept.
     """
     from darts.blackbox.runs import parse_seeds
+    from darts.run.signals import STOPPED
     from darts.search.result import SearchResult
 
     settings, made = call.settings, []
@@ -181,7 +181,7 @@ def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[
             ]  # fmt: skip
             plugins = [f"plugins=[{','.join(settings['plugins'])}]"] if settings["plugins"] else []
             status = subprocess.run([sys.executable, "-m", "darts", "search", *own, *plugins], check=False).returncode
-            if status in (INTERRUPTED, 128 + signal.SIGTERM):
+            if status in STOPPED:
                 raise KeyboardInterrupt
             if status:
                 raise UserError(f"study: the search of {name}, seed {seed}, ended with status {status}; see above")

@@ -151,19 +151,20 @@ def resume(call: Call) -> Prepared | None:
     stored = with_values_of(stored, settings, given & set(RETRIES))
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     search = build_search(now_settings, folder)
-    if not checkpoint_paths(folder):  # stopped before its first one
+    begun = bool(checkpoint_paths(folder))  # else it was stopped before its first one
+    if begun:
+        content = search.resume()
+        if other := differences(content["environment"], environment(search.state.device)):
+            print(f"note: not the same bits as an uninterrupted run ({'; '.join(other)})", file=sys.stderr)
         if budget_given:
-            write_config(stored | {"budget": settings["budget"]}, folder)
-        print("no checkpoint was written yet: from the beginning", file=sys.stderr)
-        return search, now_settings, folder
-    content = search.resume()
-    if other := differences(content["environment"], environment(search.state.device)):
-        print(f"note: not the same bits as an uninterrupted run ({'; '.join(other)})", file=sys.stderr)
+            search.change_budget(extend=settings["extend"])
     if budget_given:
-        search.change_budget(extend=settings["extend"])
         stored = stored | {"budget": settings["budget"]}
     if budget_given or given & set(RETRIES):
         write_config(stored, folder)
+    if not begun:
+        print("no checkpoint was written yet: from the beginning", file=sys.stderr)
+        return search, now_settings, folder
     if result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
         os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
         for picture in (folder / "figures").glob("*.png"):

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPED = tuple(128 + number for number in STOPPING)  # exit statuses of runs that were asked to stop
 _last = signal.SIGINT  # the signal that was noted last
 
 
@@ -46,7 +48,7 @@ class StopRequest:
             self.made = True
             os.write(2, f"\nstopping after this {self.unit}; once more stops at once\n".encode())
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, note) for number in STOPPING}
         try:
             yield
         finally:

@@ -7,7 +7,6 @@ architecture step, relaxation, regularizers, discretizer.
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from darts.run.checkpoint import check_kept, check_retries, checkpoint_path, keep_checkpoint, say_back
 from darts.run.errors import UserError
+from darts.run.folder import resuming
 from darts.run.signals import Interrupted, StopRequest
 from darts.search.budget import Budget
 from darts.search.discretizers.base import Discretizer
@@ -244,8 +244,8 @@ class Search:
         kept, mend = "no checkpoint was written", ""
         if self.run_dir is not None and self.checkpointed_step >= 0:
             kept = f"the checkpoint of step {self.checkpointed_step} is kept in {checkpoint_path(self.run_dir)}"
-            again = shlex.join(["darts", "search", f"resume={self.run_dir}", f"engine.retries={self.retries + 1}"])
-            mend = f"go on from it with smaller learning rates: {again}; or "
+            again = resuming(self.run_dir, "search")
+            mend = f"go on from it with smaller learning rates: {again} engine.retries={self.retries + 1}; or "
         error = NonFiniteLoss(
             f"{where}; {kept}. To mend it, {mend}start anew with lower weight_step.lr or arch_step.lr, or "
             "weight_step.grad_clip=5"
