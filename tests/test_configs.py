@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
 PRIMARY = sorted(CONFIGS.glob("*.yaml"))
 CHOICES = sorted(CONFIGS.glob("*/**/*.yaml"))
-TINY = ["dataset=fake", "network.channels=4", "network.cells=1", "data.batch_size=16", "monitor=[]", "oracle=none"]
+TINY = ["dataset=fake", "network.channels=12", "network.cells=1", "data.batch_size=16", "monitor=[]", "oracle=none"]
 # The published settings: "Common" and a row a method.
 COMMON: dict[str, Any] = {
     "network.channels": 16,
@@ -198,7 +198,9 @@ PUBLISHED["pc_darts_cells"] = PUBLISHED["pc_darts"] | {"network.cells": 8}
 PUBLISHED["drnas_cells"] = (
     PUBLISHED["pc_darts_cells"]
     | {"network.channels": 36, "network.cells": 20, "data.batch_size": 64, "relaxation.inner.init_scale": 1e-3}
-    | {"phases.warm_up.share": 10, "phases.bilevel.share": 40, "regularizer": PUBLISHED["drnas"]["regularizer"]}
+    | {"phases.warm_up.share": 10, "phases.bilevel.share": 15, "regularizer": PUBLISHED["drnas"]["regularizer"]}
+    | {"relaxation.k": 6, "phases.widening.k": 4, "phases.widening.operations": 4, "phases.widening.share": 10}
+    | {"phases.second_bilevel.share": 15}
 )
 OURS = ("finalists", "plain", "shared_weights")  # settings of this project's own
 

@@ -211,6 +211,10 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
             )
         if options.channels % (partial := built["state"].expected_weights().partial):
             raise ValueError(f"it splits channels by {partial}; give a divisor of network.channels={options.channels}")
+    for name, phase in built["phases"].items():
+        with problems.of(f"phases.{name}"):
+            if phase.share:
+                phase.fits(built["state"])
     with problems.of("engine"):
         built["search"] = Search(
             built["state"], steps, built["phases"], built["discretizer"], built["budget"],

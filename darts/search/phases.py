@@ -81,6 +81,14 @@ class Phase(ABC):
         """
         return
 
+    def fits(self, state: SearchState) -> None:
+        """Refuse options that do not go together with the rest of the search, before it begins.
+
+        Raises:
+            ValueError: they do not.
+        """
+        return
+
     def enter(self, state: SearchState) -> None:
         """The phase begins."""
         return

@@ -18,6 +18,7 @@ from darts.search.state import SearchState
 from supernet.cell import SearchCell
 from supernet.norm import held_statistics
 from supernet.spaces.base import Genotype
+from supernet.widening import widenings
 
 Marks = list[list[bool]]
 
@@ -134,6 +135,54 @@ class Pruning(Shrinking, Bilevel):
 
     def train(self, state: SearchState, steps: Steps) -> dict[str, float]:
         return Bilevel.step(self, state, steps)
+
+
+class Widening(WarmUp):
+    """Every edge keeps its strongest operations, and a larger part of the channels goes through them from now on, with
+    weights copied from those that are trained; the phase itself trains the weights alone (the second stage of DrNAS,
+    Chen et al. 2021, arXiv:2006.10355, section 3.3).
+
+    Args:
+        share: see `Phase`.
+        operations: that stay on every edge.
+        k: of the relaxation's partial channels, a divisor of what it was before; as it was if None.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    def __init__(self, share: float = 1.0, operations: int = 4, k: int | None = None) -> None:
+        super().__init__(share)
+        for name, number in (("operations", operations), ("k", 1 if k is None else k)):
+            if number < 1:
+                raise ValueError(f"{name}: got {number}; give 1 or more")
+        self.operations, self.k = operations, k
+
+    def fits(self, state: SearchState) -> None:
+        before = state.expected_weights().partial
+        least = min((cell.channels for cell in state.network.modules() if isinstance(cell, SearchCell)), default=1)
+        if self.k is not None and (self.k > before or least % self.k):
+            raise ValueError(
+                f"k: got {self.k}; give a divisor of the {least} channels, at most {before}, which the relaxation has "
+                "(relaxation=partial_channels and partial_dirichlet have relaxation.k)"
+            )
+
+    def enter(self, state: SearchState) -> None:
+        marks, light_EO = left(state), (-state.expected_weights().mean_EO).tolist()
+        for row, light_O in zip(marks, light_EO, strict=True):
+            while sum(row) > self.operations:
+                _drop_largest([row], [light_O])
+        before = state.expected_weights().partial
+        state.allow(marks)
+        if self.k is None or self.k == before:
+            return
+        state.partial = self.k
+        with torch.no_grad():
+            for value, fill in widenings(state.network, before, self.k, state.sampling):
+                fill(value)
+                for name, kept in state.weight_optimizer.state.get(value, {}).items():
+                    if name != "step" and kept is not None and kept.shape == value.shape:
+                        fill(kept)
 
 
 class InformationPruning(MeasuredShrinking):

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -73,6 +74,7 @@ class SearchState:
         for value in self.params.values():
             value.requires_grad_()
         self.allowed_EO = space.allowed_EO  # operations; all if None
+        self.partial: int | None = None  # k of partial channels, in place of the relaxation's
         self.weight_optimizer = weight_optimizer(network.parameters())
         self.arch_optimizer = arch_optimizer(self.params)
         self.planned_steps = 0
@@ -125,12 +127,17 @@ class SearchState:
     def expected_weights(self) -> EdgeWeights:
         """What the supernet is evaluated with, without sampling, without history, on the CPU."""
         with torch.no_grad():
-            found = self.relaxation.expected(opened(self.params, self.allowed_EO), self.progress)
-        return found if self.allowed_EO is None else found.allowed(self.allowed_EO)
+            return self._narrowed(self.relaxation.expected(opened(self.params, self.allowed_EO), self.progress))
 
     def placed(self, weights: EdgeWeights) -> EdgeWeights:
         """On the network's device, without operations that are not allowed."""
-        return (weights if self.allowed_EO is None else weights.allowed(self.allowed_EO)).to(self.device)
+        return self._narrowed(weights).to(self.device)
+
+    def _narrowed(self, weights: EdgeWeights) -> EdgeWeights:
+        """As phases have narrowed the operations, and widened what goes through them."""
+        if self.partial is not None:
+            weights = replace(weights, partial=self.partial)
+        return weights if self.allowed_EO is None else weights.allowed(self.allowed_EO)
 
     def loss(self, batch: Batch, path: EdgeWeights, part: str, alone: bool = True) -> Tensor:
         """The task's loss of one path; counts the images and insists on a finite value.
@@ -216,7 +223,7 @@ class SearchState:
     _counters = (
         "planned_steps", "step", "phase", "phase_progress", "images", "evaluation_images", "train_loss_sum",
         "train_loss_count", "allowed_EO", "found", "standing", "evaluated", "ends", "moving_steps",
-        "stopped_early", "rate", "rolled_back",
+        "stopped_early", "rate", "rolled_back", "partial",
     )  # fmt: skip
     _added: ClassVar[dict[str, Any]] = {
         "phase_progress": 0.0,
@@ -229,6 +236,7 @@ class SearchState:
         "rate": 1.0,
         "rolled_back": [],
         "evaluated": None,
+        "partial": None,
     }  # what checkpoints of version 0.1 lack
 
     def state_dict(self) -> dict[str, Any]:

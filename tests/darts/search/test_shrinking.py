@@ -141,6 +141,56 @@ def test_a_search_stopped_while_it_shrinks_goes_on_to_the_same_bits(name: str, t
     assert all(len(names) == 1 for names in json.loads(expected)["allowed"].values())
 
 
+STAGES = (
+    "relaxation=partial_channels", "relaxation.k=4", "network.channels=8", "phases.bilevel.share=4",
+    "phases.widening.share=4", "phases.widening.operations=2", "phases.widening.k=2",
+    "+phases.second={_target_: darts.search.phases.Bilevel, share: 4}", "budget.steps=12",
+)  # fmt: skip
+
+
+def test_the_second_stage_has_fewer_operations_and_more_channels() -> None:
+    search = made(*STAGES)
+    state, seen = search.state, []
+
+    def look(search: Any) -> None:
+        weights = state.expected_weights()
+        assert weights.partial == state.edge_weights("weights")[0].partial
+        trained = state.history[-1]["alphas"]["alpha_EO"] if state.history else None
+        seen.append((weights.partial, sum(map(sum, weights.active_EO)), trained))
+
+    search.monitors = [After(look)]
+    result = search.run()
+    assert [one[:2] for one in seen] == [(4, 15)] * 4 + [(2, 6)] * 8
+    strongest = torch.tensor(result.history[0]["alphas"]["alpha_EO"]).argsort(dim=-1, descending=True)[:, :2]
+    kept = [[place for place, mark in enumerate(row) if mark] for row in left(state)]
+    assert kept == [sorted(row) for row in strongest.tolist()]
+
+
+def test_a_search_stopped_in_its_second_stage_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    expected = plain(made(*STAGES).run())
+    stopped = made(*STAGES, folder=tmp_path)
+    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 7))]
+    with pytest.raises(Interrupted):
+        stopped.run()
+    again = made(*STAGES, folder=tmp_path)
+    again.resume()
+    assert plain(again.run()) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["relaxation=partial_channels", "relaxation.k=2", "phases.widening.k=4"], "phases.widening: k: got 4"),
+        (["phases.widening.k=2"], "phases.widening: k: got 2"),
+        (["phases.widening.operations=0"], "phases.widening.operations: got 0"),
+    ],
+)
+def test_a_second_stage_that_cannot_be_is_refused(words: list[str], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        made("network.channels=8", "budget.steps=4", "phases.widening.share=1", *words)
+    assert told.replace(": k", ".k") in str(caught.value).replace(": k", ".k")
+
+
 def test_a_budget_of_two_steps_still_leaves_one_operation_an_edge() -> None:
     result = four_channels("budget.steps=2", "phases.bilevel.share=0", "phases.projection.share=1").run()
     assert all(len(names) == 1 for names in (result.allowed or {}).values())
