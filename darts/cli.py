@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from darts.command.base import INTERRUPTED
+from darts.command.several import run_several
 from darts.command.words import read
+from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.lock import release
 from darts.run.memory import is_full
@@ -34,10 +36,12 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(asked, int):
             return asked
         command, call = asked
-        status = command.run(replace(call, begun=begun, typed=typed))
+        call = replace(call, begun=begun, typed=typed)
+        status = run_several(command, call) if ranks.started() else command.run(call)
         return exit_status() if status == INTERRUPTED else status
     except UserError as error:
-        print(f"darts: {error}", file=sys.stderr)
+        if not (error.everywhere and ranks.silent()):
+            print(f"darts: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

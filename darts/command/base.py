@@ -18,7 +18,7 @@ from darts.run.errors import UserError
 INTERRUPTED = 130  # a command was asked to stop; `darts.run.signals.exit_status` knows by which signal
 CANNOT_IMPORT = "plugins: cannot import {!r} ({}); install the package, or put its folder on PYTHONPATH"
 # Modules beside commands, not to be imported in search of some.
-PLUMBING = ("base", "config", "help", "quoting", "sweep", "words")
+PLUMBING = ("base", "config", "help", "quoting", "several", "sweep", "words")
 
 
 @dataclass
@@ -59,6 +59,8 @@ class Command(ABC):
     """What it takes beside key=value: nothing, ``words``, or ``paths``, which may have a = in their names."""
     sweeps: ClassVar[bool] = False
     """Whether -m runs it once for each combination of values."""
+    several: ClassVar[bool] = False
+    """Whether torchrun may start it in several processes that share one run."""
     settings: ClassVar[bool] = True
     """Whether it has a YAML; without one it gets all of its words as they are."""
     place: ClassVar[int] = 100

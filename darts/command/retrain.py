@@ -6,25 +6,27 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darts.command.base import INTERRUPTED, Call, Command
+from darts.run import ranks
 from darts.run.errors import UserError
-from darts.run.settings import RETRIES
+from darts.run.settings import ADJUSTABLE
 
 if TYPE_CHECKING:
     from darts.training.model import Model
     from darts.training.result import RetrainResult
     from darts.training.retraining import Retraining
 
-RESUMABLE = ("device", "plugins", *RETRIES)
+RESUMABLE = ("device", "plugins", *ADJUSTABLE)
 
 
 class RetrainCommand(Command):
     """Trains the network of one cell from scratch on all training images, and judges it once."""
 
-    name, place, sweeps = "retrain", 20, True
+    name, place, sweeps, several = "retrain", 20, True, True
     help = "train the network of a cell, and judge it once on the test images"
     usage = """usage: darts retrain cell=CELL|run=RUN_DIR dataset=NAME recipe=NAME [key=value ...]
 
@@ -47,17 +49,17 @@ class RetrainCommand(Command):
 
         if call.settings["resume"] is not None:
             folder = Path(call.settings["resume"])
-            training = resume(call, folder)
+            training = ranks.agreed(partial(resume, call, folder))
         else:
-            training, folder = begin(call)
+            training, folder = ranks.agreed(partial(begin, call))
         if training is None:
             return 0
         again = resuming(folder, self.name)
         try:
-            result = None
-            while result is None:
+            while True:
                 try:
                     result = training.run()
+                    break
                 except Diverged as error:
                     training.roll_back(error)
         except Interrupted:
@@ -72,6 +74,8 @@ class RetrainCommand(Command):
                 f"from it with smaller learning rates: {again} engine.retries={training.plan.retries + 1}; or start "
                 "anew with lower recipe.lr or recipe.warm_up=1"
             ) from None
+        if result is None:
+            return 0
         result.write(folder / "result.json")
         return complete(result, folder, call.settings["plugins"], call.typed)
 
@@ -83,9 +87,11 @@ def begin(call: Call) -> tuple[Retraining, Path]:
         UserError: a mistake to mend.
     """
     from darts.run import folder as run_folder
+    from darts.run.settings import with_groups
     from darts.training.build import build_retraining
 
     settings, start = whole(call)
+    settings = with_groups(settings)
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "retrain")
     training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder, start))
     plan = training.plan
@@ -140,13 +146,15 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     if (folder / "result.json").is_file():
         result = RetrainResult.read(folder / "result.json")
         with understood(folder / "result.json", "retrain"):
-            complete(result, folder, settings["plugins"], call.typed)
+            if ranks.first():
+                complete(result, folder, settings["plugins"], call.typed)
         return None
-    check_goes_on(folder)
+    ranks.agreed(partial(check_goes_on, folder))
     changed = {key: settings[key] for key in ("device", "plugins") if key in call.given}
-    if retries := call.given & set(RETRIES):
-        stored = with_values_of(stored, settings, retries)
-        write_config(stored, folder)
+    if changes := call.given & set(ADJUSTABLE):
+        stored = with_values_of(stored, settings, changes)
+        if ranks.first():
+            write_config(stored, folder)
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     if not checkpoint_paths(folder):  # stopped before its first one
         init = stored["init"]

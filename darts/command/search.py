@@ -6,12 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darts.command.base import INTERRUPTED, Call, Command
+from darts.run import ranks
 from darts.run.errors import UserError
-from darts.run.settings import RETRIES
+from darts.run.settings import ADJUSTABLE
 
 if TYPE_CHECKING:
     from darts.search.loop import Search
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
     from supernet.spaces.base import Space
 
 RESUMABLE = ("device", "monitor", "budget", "plugins")
-KEYS = ("dataset.root", *RETRIES)
+KEYS = ("dataset.root", *ADJUSTABLE)
 """Of other parts: where the data are now, which have to be the same, and what happens where numbers are not finite."""
 
 
 class SearchCommand(Command):
     """Runs a search and reports."""
 
-    name, place, sweeps = "search", 10, True
+    name, place, sweeps, several = "search", 10, True, True
     help = "find a cell: images in, cell string and run folder out"
     usage = """usage: darts search [key=value ...] [-m] [--config-dir FOLDER]
 
@@ -36,6 +38,7 @@ class SearchCommand(Command):
   darts search method=darts_v1 dataset=cifar10 dataset.root=DATA dataset.download=true
   darts search resume=RUN_DIR                             go on where a run stopped
   darts search -m seed=0,1,2 run_dir=RUNS                 a sweep; each job in RUNS/seed=N
+  torchrun --nproc_per_node=2 -m darts search             one search, its batches shared out among two processes
 """
 
     def implied(self, given: Mapping[str, Any]) -> list[str]:
@@ -54,9 +57,9 @@ class SearchCommand(Command):
         from darts.run.checkpoint import Unwritable
         from darts.run.folder import resuming
         from darts.run.signals import Interrupted
-        from darts.search.state import NonFiniteLoss
+        from darts.search.diverging import NonFiniteLoss
 
-        prepared = resume(call) if call.settings["resume"] is not None else begin(call)
+        prepared = ranks.agreed(partial(begin if call.settings["resume"] is None else resume, call))
         if prepared is None:
             return 0
         search, settings, folder = prepared
@@ -74,7 +77,7 @@ class SearchCommand(Command):
             return INTERRUPTED
         except Unwritable as error:
             raise UserError(f"{error}: {again}") from None
-        return finish(search, result, settings, folder, call.begun)
+        return finish(search, result, settings, folder, call.begun) if ranks.first() else 0
 
 
 Prepared = tuple["Search", dict[str, Any], Path]
@@ -88,16 +91,16 @@ def begin(call: Call) -> Prepared:
     """
     from darts.run import folder as run_folder
     from darts.run.files import write_text
-    from darts.run.settings import anchored
+    from darts.run.settings import anchored, with_groups
     from darts.search.build import build_search
 
-    settings = anchored(call.settings)
+    settings = with_groups(anchored(call.settings))
     if settings["extend"]:
         raise UserError("extend: it goes with resume=RUN_DIR; a new search takes its budget from budget.*")
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "search")
     search = run_folder.begin(folder, "search", settings, lambda: build_search(settings, folder))
     task, more = search.state.task, ""
-    if task.remarks:
+    if task.remarks and ranks.first():
         write_text(folder / "data.txt", "\n".join(task.remarks) + "\n")
         more = f": see {folder / 'data.txt'}"
     if task.about:
@@ -136,36 +139,41 @@ def resume(call: Call) -> Prepared | None:
     if result_file.is_file() and not (settings["extend"] and budget_given):
         if budget_given:
             raise UserError(f"resume: {folder} is finished; add extend=true to go on with a longer budget")
+        if not ranks.first():
+            return None
         settings = stored | {"plugins": settings["plugins"]}
         space, relaxation = (build_one(settings, name, settings["plugins"]) for name in ("space", "relaxation"))
         result = SearchResult.read(result_file)
         with understood(result_file, "search"):
             complete(result, space, relaxation, settings, folder)
         return None
-    check_goes_on(folder)
+    ranks.agreed(partial(check_goes_on, folder))
     changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
     if "dataset.root" in given:
         if "root" not in stored["dataset"]:
             raise UserError(f"dataset.root: the data set of {folder} has no folder; leave it out")
         stored["dataset"]["root"] = anchored(settings)["dataset"]["root"]
-    stored = with_values_of(stored, settings, given & set(RETRIES))
+    stored = with_values_of(stored, settings, given & set(ADJUSTABLE))
     now_settings = stored | {"plugins": settings["plugins"]} | changed
     search = build_search(now_settings, folder)
     begun = bool(checkpoint_paths(folder))  # else it was stopped before its first one
     if begun:
         content = search.resume()
-        if other := differences(content["environment"], environment(search.state.device)):
+        other = differences(content["environment"], environment(search.state.device))
+        if "engine.groups" in given:
+            other.append(f"engine.groups: now {search.state.groups.count}")
+        if other:
             print(f"note: not the same bits as an uninterrupted run ({'; '.join(other)})", file=sys.stderr)
         if budget_given:
             search.change_budget(extend=settings["extend"])
     if budget_given:
         stored = stored | {"budget": settings["budget"]}
-    if budget_given or given & set(RETRIES):
+    if (budget_given or given & set(ADJUSTABLE)) and ranks.first():
         write_config(stored, folder)
     if not begun:
         print("no checkpoint was written yet: from the beginning", file=sys.stderr)
         return search, now_settings, folder
-    if result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
+    if ranks.first() and result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
         os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
         for picture in (folder / "figures").glob("*.png"):
             picture.unlink()

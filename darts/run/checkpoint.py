@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.files import replacing
 from darts.run.settings import differing
@@ -185,6 +186,8 @@ def newest_checkpoint(run_dir: Path, option: str = "resume") -> tuple[Path, dict
 def going_on_from(found: Path) -> None:
     """A run goes on from a checkpoint: damaged newer ones are put aside, so that they push no intact one out, and what
     a killed process had begun to write goes."""
+    if not ranks.first():
+        return
     for path in checkpoint_paths(found.parent.parent):
         if path == found:
             break

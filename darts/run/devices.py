@@ -8,17 +8,26 @@ from contextlib import contextmanager
 
 import torch
 
+from darts.run import ranks
 from darts.run.errors import UserError, reason
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then the CPU; anything else by name.
+    """``auto`` takes CUDA, then the CPU; anything else by name. Of several processes on a machine each takes a GPU of
+    its own.
 
     Raises:
         UserError: no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and ranks.size() > 1:
+        if ranks.local() >= torch.cuda.device_count():
+            raise UserError(
+                f"device: process {ranks.local()} of this machine has no GPU of its own; "
+                f"start as many as there are GPUs ({torch.cuda.device_count()}), or give device=cpu"
+            )
+        name = f"cuda:{ranks.local()}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()

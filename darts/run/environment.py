@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from darts import __version__
+from darts.run import ranks
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "machine": f"{platform.system()} {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
+        "processes": ranks.size(),
     }
 
 
@@ -37,4 +39,8 @@ def software() -> dict[str, str | int]:
 
 def differences(before: dict[str, str | int], now: dict[str, str | int]) -> list[str]:
     """What changed, as ``torch: 2.6.0 -> 2.7.0``."""
-    return [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+    return [
+        f"{key}: {before.get(key)} -> {now[key]}"
+        for key in now
+        if before.get(key, 1 if key == "processes" else None) != now[key]
+    ]

@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.files import write_text
 from darts.run.lock import lock, release
@@ -68,6 +70,8 @@ def check_goes_on(path: Path, shared: bool = False) -> None:
     Raises:
         UserError: it cannot, or is.
     """
+    if not ranks.first():
+        return
     try:
         if not shared:
             lock(path, "resume")
@@ -93,11 +97,24 @@ def begin(
     shared: bool = False,
 ) -> Result:
     """Create a run folder, build what runs in it, and keep the settings there; where building fails, no folder stays.
-    Other processes are kept out, where it is shared until the settings are there.
+    Other processes are kept out, where it is shared until the settings are there. Of several that share a run all
+    build, and the first has the folder.
 
     Raises:
         UserError: the folder holds a run already, or cannot be written, or whatever `build` raises.
     """
+    make = partial(_begin, path, command, settings, build, folders, shared)
+    return ranks.agreed(make if ranks.first() else build)
+
+
+def _begin(
+    path: Path,
+    command: str,
+    settings: Mapping[str, Any],
+    build: Callable[[], Result],
+    folders: Sequence[str],
+    shared: bool,
+) -> Result:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     make_run_dir(path, command, folders)
     try:
@@ -179,14 +196,14 @@ def new_run_dir(command: str) -> Path:
 
 
 def chosen_run_dir(given: str | None, command: str) -> Path:
-    """The folder that was given, or a new one.
+    """The folder that was given, or a new one; the same for all processes of a run.
 
     Raises:
         UserError: an empty name.
     """
     if given == "":
         raise UserError(f"run_dir: got an empty name; give a folder, or leave it out for outputs/{command}/DATE/TIME")
-    return new_run_dir(command) if given is None else Path(given)
+    return ranks.from_first(new_run_dir(command) if given is None else Path(given))
 
 
 def remove_empty(folder: Path) -> None:

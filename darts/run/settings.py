@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from darts.run import moved
+from darts.run import moved, ranks
 
 PATHS = ("dataset.root", "oracle.path", "evaluator.run", "objective.path")  # files and folders that settings may name
 FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label")
-RETRIES = ("engine.retries", "engine.retry_rate")
-RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints", *RETRIES)
+ADJUSTABLE = ("engine.retries", "engine.retry_rate", "engine.groups")
+RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints", *ADJUSTABLE)
 FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)
 """What a run may go on with other values of: nothing that it computes hangs on them, or a command checks them."""
 
@@ -35,6 +35,14 @@ def with_values_of(stored: Mapping[str, Any], settings: Mapping[str, Any], keys:
         part, _, name = key.partition(".")
         found[part] = found[part] | {name: settings[part][name]}
     return found
+
+
+def with_groups(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """With the number of groups that a batch has, which is that of the processes where none was given."""
+    engine = settings.get("engine")
+    if ranks.size() == 1 or not isinstance(engine, dict) or engine.get("groups") is not None:
+        return dict(settings)
+    return {**settings, "engine": engine | {"groups": ranks.size()}}
 
 
 def fixed(settings: Mapping[str, Any]) -> dict[str, str]:

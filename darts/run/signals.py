@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from darts.run import ranks
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 STOPPED = tuple(128 + number for number in STOPPING)  # exit statuses of runs that were asked to stop
 _last = signal.SIGINT  # the signal that was noted last
@@ -46,6 +48,8 @@ class StopRequest:
             if self.made:
                 raise KeyboardInterrupt
             self.made = True
+            if ranks.silent():
+                return
             os.write(2, f"\nstopping after this {self.unit}; once more stops at once\n".encode())
 
         before = {number: signal.signal(number, note) for number in STOPPING}

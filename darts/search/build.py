@@ -22,6 +22,7 @@ from darts.search.phases import Steps
 from darts.search.state import SearchState
 from darts.tasks.build import build_task
 from darts.tasks.sizes import check_inputs
+from darts.training.groups import Groups
 from supernet.size import NetworkSize
 from supernet.spaces.base import Space, require
 
@@ -66,6 +67,7 @@ class Engine:
         retries, retry_rate: see `Search`.
         threads: of the CPU, or None for torch's choice.
         precision, recompute, native, compile, cuda_graphs: see `darts.search.compute.Compute`.
+        groups: of a batch, see `darts.training.groups.Groups`.
     """
 
     order: str = "architecture_first"
@@ -80,6 +82,7 @@ class Engine:
     native: bool = True
     compile: bool = False
     cuda_graphs: bool = False
+    groups: int | None = None
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
@@ -191,12 +194,16 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         compute = Compute(
             network, engine.precision, engine.recompute, engine.native, engine.compile, engine.cuda_graphs
         )
+        groups = Groups(network, engine.groups)
+        groups.check(task.batch_size)
+        if groups.count > 1 and engine.cuda_graphs:
+            raise ValueError(f"cuda_graphs: got true with {groups.count} groups a batch; give false")
     problems.stop()
     steps: Steps = built["steps"]
     with problems.of("arch_step"):
         built["state"] = SearchState(
             space, network, built["relaxation"], task, steps.weights.make_optimizer, steps.architecture.make_optimizer,
-            list(built["regularizer"].values()), seed, compute,
+            list(built["regularizer"].values()), seed, compute, groups,
         )  # fmt: skip
     problems.stop()
     with problems.of("relaxation"):

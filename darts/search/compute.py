@@ -5,6 +5,8 @@ Shape suffixes: B batch, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -58,21 +60,29 @@ class Compute:
                 if compile:
                     module.compile()
 
-    def logits(self, images_BCHW: Tensor, edge_weights: EdgeWeights, alone: bool = True) -> Tensor:
+    def logits(
+        self,
+        images_BCHW: Tensor,
+        edge_weights: EdgeWeights,
+        alone: bool = True,
+        network: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
         """Logits (B, K), float32.
 
         Args:
             images_BCHW: the batch.
             edge_weights: one path.
             alone: whether its backward pass comes before the next forward pass.
+            network: the supernet, or the function that it is in a run of several processes.
         """
+        network = self.network if network is None else network
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=self.captured is None
         ):
             if self.captured is not None and alone and torch.is_grad_enabled() and _plain(edge_weights):
                 logits_BK = self._replay(images_BCHW, edge_weights)
             else:
-                logits_BK = self.network(images_BCHW, edge_weights)
+                logits_BK = network(images_BCHW, edge_weights)
         return logits_BK.float() if self.bfloat16 else logits_BK
 
     def _replay(self, images_BCHW: Tensor, edge_weights: EdgeWeights) -> Tensor:

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts.run.checkpoint import check_kept, check_retries, checkpoint_path, keep_checkpoint, say_back
+from darts.run import ranks
+from darts.run.checkpoint import check_kept, check_retries, keep_checkpoint, say_back
 from darts.run.errors import UserError
-from darts.run.folder import resuming
 from darts.run.signals import Interrupted, StopRequest
+from darts.run.together import check_same, met
 from darts.search.budget import Budget
 from darts.search.discretizers.base import Discretizer
+from darts.search.diverging import NonFiniteLoss, diverged
 from darts.search.early_stopping import EarlyStopping
 from darts.search.finish import result_of
 from darts.search.monitors.base import Monitor
@@ -25,7 +27,7 @@ from darts.search.phases import Phase, Schedule, Steps
 from darts.search.plan import current_begin, current_ends, end_phase, follow, meet_the_clock, planned_ends
 from darts.search.result import SearchResult
 from darts.search.saved import content_of, restored
-from darts.search.state import NonFiniteLoss, SearchState
+from darts.search.state import SearchState
 from supernet.spaces.base import Genotype
 
 
@@ -77,6 +79,11 @@ class Search:
         self.stop = StopRequest("step")
         self.checkpointed_step = -1
 
+    @property
+    def told(self) -> Sequence[Monitor]:
+        """Of the monitors, those that hear what happens: in the first process; in the others they only measure."""
+        return self.monitors if ranks.first() else ()
+
     def run(self) -> SearchResult:
         """Search until the budget is spent.
 
@@ -91,7 +98,7 @@ class Search:
             clock = self._spend("planning", clock)
         stopped_by = "steps"
         steps_per_epoch = state.task.steps_per_epoch
-        for monitor in self.monitors:
+        for monitor in self.told:
             monitor.on_start(self)
         try:
             with self.stop.listening():
@@ -111,7 +118,8 @@ class Search:
                         state.train_loss_sum += numbers["train_loss"]
                         state.train_loss_count += 1
                     clock = self._spend("training", clock)
-                    for monitor in self.monitors:
+                    waited = met(state.seconds, self.stop, clock - last_checkpoint)
+                    for monitor in self.told:
                         monitor.on_step(self, numbers)
 
                     epoch_ends = state.step % steps_per_epoch == 0
@@ -128,8 +136,7 @@ class Search:
                     if out_of_time and state.step < state.planned_steps:
                         stopped_by = "seconds"
                         break
-                    waited = (clock - last_checkpoint) / 60
-                    if epoch_ends or self.stop.made or waited >= self.checkpoint_minutes:
+                    if epoch_ends or self.stop.made or waited >= 60 * self.checkpoint_minutes:
                         self._checkpoint()
                         last_checkpoint = clock = self._spend("checkpoints", clock)
                     if self.stop.made and state.step < state.planned_steps:
@@ -137,7 +144,7 @@ class Search:
             self._checkpoint()
             result = result_of(state, self.steps, self.schedule, current_ends(state, self.schedule), stopped_by)
         finally:
-            for monitor in self.monitors:
+            for monitor in self.told:
                 monitor.on_end(self)
         return result
 
@@ -240,18 +247,7 @@ class Search:
         return self.discretizer(self.state.expected_weights().mean_EO, self.state.space)
 
     def _diverged(self, step: int, what: str) -> NonFiniteLoss:
-        where = f"step {step} of {self.state.planned_steps} ({self.state.phase}): {what}"
-        kept, mend = "no checkpoint was written", ""
-        if self.run_dir is not None and self.checkpointed_step >= 0:
-            kept = f"the checkpoint of step {self.checkpointed_step} is kept in {checkpoint_path(self.run_dir)}"
-            again = resuming(self.run_dir, "search")
-            mend = f"go on from it with smaller learning rates: {again} engine.retries={self.retries + 1}; or "
-        error = NonFiniteLoss(
-            f"{where}; {kept}. To mend it, {mend}start anew with lower weight_step.lr or arch_step.lr, or "
-            "weight_step.grad_clip=5"
-        )
-        error.where = where
-        return error
+        return diverged(self.state, step, what, self.run_dir, self.checkpointed_step, self.retries)
 
     def _end_epoch(self) -> None:
         state = self.state
@@ -272,14 +268,15 @@ class Search:
         }
         measured: dict[str, float] = {} if moved else dict(state.history[-1].get("measured", {}))
         for monitor in self.monitors if moved else ():
-            measured |= monitor.measure(self)
+            measured |= ranks.from_first(monitor.measure(self))
         if measured:
             record["measured"] = measured
         if state.allowed_EO is not None:
             record["allowed"] = [list(row) for row in state.allowed_EO]
         state.train_loss_sum, state.train_loss_count = 0.0, 0
         state.history.append(record)
-        for monitor in self.monitors:
+        check_same(self.run_dir, len(state.history), state.groups.count, state.shared())
+        for monitor in self.told:
             monitor.on_epoch(self, record)
 
     def _checkpoint(self) -> None:
@@ -289,7 +286,8 @@ class Search:
         if not state.is_finite():
             raise self._diverged(state.step, "a network weight or an architecture parameter is not finite")
         content = content_of(state, self.schedule.phases, self.identity)
-        keep_checkpoint(self.run_dir, content, state.step, self.checkpointed_step, self.checkpoints)
+        if ranks.first():
+            keep_checkpoint(self.run_dir, content, state.step, self.checkpointed_step, self.checkpoints)
         self.checkpointed_step = state.step
 
     def _spend(self, part: str, since: float) -> float:

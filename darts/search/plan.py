@@ -6,6 +6,7 @@ import copy
 import statistics
 import time
 
+from darts.run import ranks
 from darts.search.budget import Budget
 from darts.search.phases import Schedule, Steps
 from darts.search.state import SearchState
@@ -20,7 +21,8 @@ def planned_ends(state: SearchState, steps: Steps, schedule: Schedule, budget: B
     if budget.seconds is not None:
         start = time.perf_counter()
         seconds_per_step = _seconds_per_step(state, steps, schedule, budget.seconds)
-        return schedule.ends_in(budget.seconds - (time.perf_counter() - start), seconds_per_step, RESERVE)
+        left = budget.seconds - ranks.from_first(time.perf_counter() - start)
+        return schedule.ends_in(left, seconds_per_step, RESERVE)
     images = {name: phase.passes(steps, relaxation) * task.batch_size for name, phase in schedule.phases.items()}
     return schedule.ends(budget.steps_for(task.steps_per_epoch, lambda count: int(schedule.total(images, count))))
 
@@ -79,13 +81,13 @@ def _seconds_per_step(state: SearchState, steps: Steps, schedule: Schedule, budg
                 start = time.perf_counter()
                 steps.weights.schedule(state)
                 phase.step(state, steps)
-                times.append(time.perf_counter() - start)
+                times.append(ranks.from_first(time.perf_counter() - start))
             later = times[len(times) // 2 :]
             by_phase[name] = statistics.fmean(later)
             phase.load_state_dict(before)
     with state.preserved():
         start = time.perf_counter()
         state.evaluate()
-        evaluation = (time.perf_counter() - start) / state.task.steps_per_epoch
+        evaluation = ranks.from_first(time.perf_counter() - start) / state.task.steps_per_epoch
     moving = (name for name, phase in schedule.phases.items() if phase.moves_supernet)
     return by_phase | {name: by_phase[name] + evaluation for name in moving}

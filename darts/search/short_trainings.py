@@ -1,4 +1,4 @@
-"""Networks of single cells under training, several at a time."""
+"""Networks of single cells under training, several at a time; each process of a run trains its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from darts.run import ranks
 from darts.run.seeding import make_generator
 from darts.search.cell_model import WORST
 from darts.search.state import SearchState
@@ -38,23 +39,34 @@ class ShortTrainings:
         self.name = name
         self.trained: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
         self.stored: dict[str, Any] = {}  # weights and optimizers from a checkpoint, until they are needed
+        self.places: dict[str, int] = {}  # of cells, in the order in which their trainings began
 
     def step(self, state: SearchState, cells: Sequence[str], batch: Batch, done: int, length: int) -> list[float]:
         """Trains the network of each cell on a batch, after `done` of `length`; losses, `WORST` where one diverged."""
         rising = min(1.0, (done + 1) / (self.warm_up + 1))
         rate = rising * cosine(done / length, self.lr, 0.0)
-        networks = [self._network(state, cell) for cell in cells]
-        return list(self.pool.map(lambda one: self._train(state, batch, rate, *one), networks))
+        own = [cell for cell in cells if self._is_own(cell)]
+        networks = [self._network(state, cell) for cell in own]
+        found = list(self.pool.map(lambda one: self._train(state, batch, rate, *one), networks))
+        losses = {
+            cell: loss for part in ranks.gathered(dict(zip(own, found, strict=True))) for cell, loss in part.items()
+        }
+        return [losses[cell] for cell in cells]
+
+    def _is_own(self, cell: str) -> bool:
+        """Whether this process trains it."""
+        return self.places.setdefault(cell, len(self.places)) % ranks.size() == ranks.rank()
 
     def keep(self, state: SearchState, cells: Sequence[str]) -> None:
         """Go on with these alone."""
-        self.trained = {cell: self._network(state, cell) for cell in cells}
+        self.trained = {cell: self._network(state, cell) for cell in cells if self._is_own(cell)}
         self.stored = {}
 
     def drop(self, cells: Sequence[str]) -> None:
         """They are done, and need no place in a checkpoint."""
         for cell in cells:
-            del self.trained[cell]
+            self.trained.pop(cell, None)
+            self.stored.pop(cell, None)  # of another process
 
     def _network(self, state: SearchState, cell: str) -> tuple[nn.Module, torch.optim.Optimizer]:
         if cell not in self.trained:
@@ -82,6 +94,6 @@ class ShortTrainings:
             return WORST
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizers by cell."""
+        """Weights and optimizers by cell, of all processes."""
         kept = {cell: [part.state_dict() for part in parts] for cell, parts in self.trained.items()}
-        return {**self.stored, **kept}
+        return self.stored | {cell: state for part in ranks.gathered(kept) for cell, state in part.items()}

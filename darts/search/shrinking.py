@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from darts.run import ranks
 from darts.search.inherited import some_batches
 from darts.search.phases import Bilevel, Phase, Steps, WarmUp
 from darts.search.state import SearchState
@@ -235,7 +236,7 @@ def emptiness(state: SearchState, batches: int | None = None) -> Tensor:
             network(inputs, weights)
     for hook in hooks:
         hook.remove()
-    return sums / passes
+    return ranks.from_first(sums / passes)
 
 
 def _empty(output_BCHW: Tensor) -> float:

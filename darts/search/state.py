@@ -16,25 +16,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from darts.run.errors import UserError
+from darts.run import ranks
 from darts.run.seeding import make_generator, torch_noise
 from darts.search.compute import Compute
+from darts.search.diverging import NonFiniteLoss
 from darts.search.regularizers.base import Regularizer
 from darts.tasks.base import Batch, Task
+from darts.training.groups import Groups, Network
 from supernet.relaxations.base import EdgeWeights, Relaxation, opened
 from supernet.spaces.base import Space
 
 Optimizers = Callable[[Any], torch.optim.Optimizer]
-
-
-class NonFiniteLoss(UserError):
-    """A loss, a weight or an architecture parameter became infinite or NaN; the message says in which part.
-
-    Attributes:
-        where: the step and the part alone.
-    """
-
-    where = ""
 
 
 class SearchState:
@@ -50,6 +42,7 @@ class SearchState:
         regularizers: terms added to the architecture's objective.
         seed: decides every random choice of the search.
         compute: how the network is evaluated; plainly in float32 if None.
+        groups: how a batch is evaluated; one a process if None.
     """
 
     def __init__(
@@ -63,8 +56,9 @@ class SearchState:
         regularizers: Sequence[Regularizer] = (),
         seed: int = 0,
         compute: Compute | None = None,
+        groups: Groups | None = None,
     ) -> None:
-        self.compute = compute or Compute(network)
+        self.compute, self.groups = compute or Compute(network), groups or Groups(network)
         self.space, self.network, self.relaxation, self.task = space, network, relaxation, task
         self.regularizers, self.seed = tuple(regularizers), seed
         self.device = self.compute.device
@@ -151,12 +145,30 @@ class SearchState:
         Raises:
             NonFiniteLoss: the value is infinite or NaN.
         """
-        inputs, targets = batch
-        loss = self.task.loss(self.compute.logits(inputs, path, alone), targets)
-        self.images += len(targets)
+        path = path.each(lambda value, dims: self.groups.shared(value))
+
+        def of_part(network: Network, part: Batch) -> Tensor:
+            inputs, targets = part
+            return self.task.loss(self.compute.logits(inputs, path, alone, network), targets)
+
+        loss = self.groups.mean(of_part, *batch)
+        self.images += len(batch[1])
         if not math.isfinite(value := loss.item()):
             raise NonFiniteLoss(f"the {part} is {value}")
         return loss
+
+    @torch.no_grad()
+    def answered(self, batch: Batch, path: EdgeWeights) -> tuple[float, float]:
+        """Loss and mean score of a batch under one path, as training evaluates it; counts the images."""
+
+        def of_part(network: Network, part: Batch) -> Tensor:
+            inputs, targets = part
+            outputs = self.compute.logits(inputs, path, network=network)
+            return torch.stack([self.task.loss(outputs, targets), self.task.score(outputs, targets) / len(targets)])
+
+        self.images += len(batch[1])
+        loss, score = self.groups.mean(of_part, *batch).tolist()
+        return loss, score
 
     def noise(self, state: tuple[Tensor, list[Tensor]] | None = None) -> tuple[Tensor, list[Tensor]]:
         """State of everything that a pass may draw from: sampling, and torch's own generators for layers such as
@@ -184,18 +196,20 @@ class SearchState:
             batches: how many of its batches, always the first ones; all if None.
             allowed_EO: operations that are computed, with the weights they have; all that are allowed if None.
         """
+
+        def judged(one: tuple[Batch, EdgeWeights]) -> tuple[float, float, int]:
+            (inputs, targets), weights = one
+            outputs = self.compute.logits(inputs, weights)
+            loss, score = self.task.loss(outputs, targets).item(), self.task.score(outputs, targets).item()
+            return loss * len(targets), score, len(targets)
+
         self.network.eval()
-        loss_sum, items = 0.0, 0
-        score: float = 0.0
+        chosen = itertools.islice(self.task.evaluation_batches(), batches)
         with torch.no_grad():
-            chosen = itertools.islice(self.task.evaluation_batches(), batches)
-            for (inputs, targets), weights in zip(chosen, self._evaluated(allowed_EO), strict=False):
-                outputs = self.compute.logits(inputs, weights)
-                loss_sum += self.task.loss(outputs, targets).item() * len(targets)
-                score += self.task.score(outputs, targets).item()
-                items += len(targets)
+            rows = ranks.spread(zip(chosen, self._evaluated(allowed_EO), strict=False), judged)
         self.network.train()
-        self.evaluation_images += items
+        loss_sum, score, items = (sum(column) for column in zip(*rows, strict=True))
+        self.evaluation_images += int(items)
         return loss_sum / items, self.task.per_item * score / items
 
     def _evaluated(self, allowed_EO: Sequence[Sequence[bool]] | None) -> Iterator[EdgeWeights]:
@@ -219,6 +233,11 @@ class SearchState:
         """Whether all weights and architecture parameters are finite."""
         tensors = [*self.network.parameters(), *self.params.values()]
         return all(bool(value.isfinite().all()) for value in tensors)
+
+    def shared(self) -> list[Tensor]:
+        """What the processes of a run have to have in common: weights, statistics, parameters, generators."""
+        kept = [*self.network.state_dict().values(), *self.params.values()]
+        return [*kept, self.sampling.get_state(), torch.get_rng_state()]
 
     _counters = (
         "planned_steps", "step", "phase", "phase_progress", "images", "evaluation_images", "train_loss_sum",

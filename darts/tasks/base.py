@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from darts.run import ranks
 from supernet.size import NetworkSize
 
 Batch = tuple[Tensor, Tensor]
@@ -136,11 +137,15 @@ class Task(ABC):
 
     def judge(self, answer: Callable[[Tensor], Tensor], batches: int | None = None) -> float:
         """The metric of a function from inputs to outputs, over the architecture part, or so many batches of it."""
-        scores, items = [], 0
-        for inputs, targets in itertools.islice(self.evaluation_batches(), batches):
-            scores.append(self.score(answer(inputs), targets))
-            items += len(targets)
-        return self.per_item * float(torch.stack(scores).sum()) / items
+
+        def judged(batch: Batch) -> tuple[Tensor, int]:
+            inputs, targets = batch
+            score = self.score(answer(inputs), targets)
+            return score if ranks.size() == 1 else score.cpu(), len(targets)
+
+        rows = ranks.spread(itertools.islice(self.evaluation_batches(), batches), judged)
+        scores, items = zip(*rows, strict=True)
+        return self.per_item * float(torch.stack(scores).sum()) / sum(items)
 
     def inputs(self) -> dict[str, Any]:
         """Whoever uses a trained network has to know of its inputs and outputs, as plain values: of a classifier

@@ -22,9 +22,10 @@ from darts.tasks.final import final_parts
 from darts.tasks.sizes import check_inputs, check_network
 from darts.training.fit import initialised
 from darts.training.model import Model
+from darts.training.plan import Plan
 from darts.training.recipe import Recipe
 from darts.training.result import SCRATCH
-from darts.training.retraining import Plan, Retraining
+from darts.training.retraining import Retraining
 from darts.training.transfer import take_over
 from darts.training.watchers import ConsoleWatcher, TensorBoardWatcher
 from supernet.spaces.base import Genotype, Space
@@ -42,6 +43,7 @@ class Engine:
         checkpoints: how many are kept.
         retries, retry_rate: see `Plan`.
         threads: of the CPU, or None for torch's choice.
+        groups: of a batch, see `darts.training.groups.Groups`.
         precision: float32 or bfloat16 of training steps; ``auto`` takes bfloat16 where the device is fast at it.
     """
 
@@ -52,6 +54,7 @@ class Engine:
     retry_rate: float = 0.5
     threads: int | None = None
     precision: str = "float32"
+    groups: int | None = None
 
     def __post_init__(self) -> None:
         check_threads(self.threads)
@@ -196,7 +199,12 @@ def build_retraining(settings: Mapping[str, Any], run_dir: Path, start: Model | 
         engine.checkpoints,
         engine.retries,
         engine.retry_rate,
+        engine.groups,
     )  # fmt: skip
     if task.steps_per_epoch < 1:
         raise UserError("data.batch_size: an epoch has no full batch; give a smaller one")
-    return Retraining(plan, made, run_dir, [ConsoleWatcher(), TensorBoardWatcher()], backbone)
+    with problems.of("engine"):
+        built["training"] = Retraining(plan, made, run_dir, [ConsoleWatcher(), TensorBoardWatcher()], backbone)
+    problems.stop()
+    training: Retraining = built["training"]
+    return training

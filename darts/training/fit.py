@@ -15,6 +15,7 @@ from torch import nn
 
 from darts.run.seeding import make_generator, torch_noise
 from darts.tasks.base import Batch, Task
+from darts.training.groups import Groups, Network
 from darts.training.recipe import Recipe
 from darts.training.transfer import hold
 
@@ -30,12 +31,19 @@ class FitState:
         network, task, recipe: of the training.
         seed: of what the recipe draws.
         backbone: names of the tensors that came from another network, see `darts.training.transfer`.
+        groups: how a batch is evaluated; one a process if None.
     """
 
     def __init__(
-        self, network: nn.Module, task: Task, recipe: Recipe, seed: int = 0, backbone: frozenset[str] = frozenset()
+        self,
+        network: nn.Module,
+        task: Task,
+        recipe: Recipe,
+        seed: int = 0,
+        backbone: frozenset[str] = frozenset(),
+        groups: Groups | None = None,
     ) -> None:
-        self.network, self.task, self.backbone = network, task, backbone
+        self.network, self.task, self.backbone, self.groups = network, task, backbone, groups or Groups(network)
         self.optimizer = recipe.optimizer(network, backbone)
         self.averaged = recipe.averaged(network)
         self.generator = make_generator(seed, "recipe")
@@ -54,6 +62,10 @@ class FitState:
         seed = int(torch.randint(2**62, (), generator=self.generator))
         order_B = torch.randperm(count, generator=self.generator)
         return Mixing(np.random.default_rng(seed).beta(recipe.mixup, recipe.mixup), order_B.to(self.task.device))
+
+    def shared(self) -> list[torch.Tensor]:
+        """What the processes of a run have to have in common: weights, statistics, generators."""
+        return [*self.judged.state_dict().values(), *self.network.state_dict().values(), torch.get_rng_state()]
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors, numbers, lists and dicts."""
@@ -110,10 +122,11 @@ def fit_step(
     bfloat16: bool = False,
     auxiliary: float = 0.0,
     grad_clip: float | None = None,
+    groups: Groups | None = None,
 ) -> torch.Tensor:
     """One step of a training at a learning rate; returns the loss before it. With `bfloat16`, convolutions and
     activations are of that type (autocast), weights, losses and the optimizer stay as they are. A network may give a
-    second output, whose loss has the weight `auxiliary`.
+    second output, whose loss has the weight `auxiliary`. A batch is evaluated in groups, or as one.
 
     Raises:
         Diverged: the loss is no longer finite; the weights stay as they are.
@@ -121,20 +134,23 @@ def fit_step(
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("factor", 1.0)
     inputs, targets = batch
+    tensors = [inputs, targets]
     if mixing is not None:
-        inputs = inputs.lerp(inputs[mixing.order_B], 1 - mixing.share)
-    with torch.autocast(task.device.type, torch.bfloat16, enabled=bfloat16):
-        found = network(inputs)
+        tensors = [inputs.lerp(inputs[mixing.order_B], 1 - mixing.share), targets, targets[mixing.order_B]]
 
-    def loss_of(outputs: torch.Tensor) -> torch.Tensor:
-        if bfloat16:
-            outputs = outputs.float()
-        if mixing is None:
-            return task.loss(outputs, targets)
-        loss = mixing.share * task.loss(outputs, targets)
-        return loss + (1 - mixing.share) * task.loss(outputs, targets[mixing.order_B])
+    def of_part(network: Network, part: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        def loss_of(outputs: torch.Tensor) -> torch.Tensor:
+            if bfloat16:
+                outputs = outputs.float()
+            if mixing is None:
+                return task.loss(outputs, part[1])
+            return mixing.share * task.loss(outputs, part[1]) + (1 - mixing.share) * task.loss(outputs, part[2])
 
-    loss = loss_of(found) if torch.is_tensor(found) else loss_of(found[0]) + auxiliary * loss_of(found[1])
+        with torch.autocast(task.device.type, torch.bfloat16, enabled=bfloat16):
+            found = network(part[0])
+        return loss_of(found) if torch.is_tensor(found) else loss_of(found[0]) + auxiliary * loss_of(found[1])
+
+    loss = of_part(network, tuple(tensors)) if groups is None else groups.mean(of_part, *tensors)
     if not torch.isfinite(loss):
         raise Diverged(f"the loss is {loss.item()}")
     optimizer.zero_grad()
@@ -178,8 +194,9 @@ def fit(
             batch = task.train.next()
             mixing = state.mixing(recipe, len(batch[1]))
             loss = fit_step(
-                network, state.optimizer, task, batch, rate, mixing, bfloat16, recipe.auxiliary, recipe.grad_clip
-            )
+                network, state.optimizer, task, batch, rate, mixing, bfloat16, recipe.auxiliary, recipe.grad_clip,
+                state.groups,
+            )  # fmt: skip
         except Diverged as error:
             raise Diverged(f"{error} at step {state.step} of {steps}") from None
         state.step += 1

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from darts.run import ranks
 from darts.run.checkpoint import (
     check_identity,
     fitting,
@@ -22,14 +23,13 @@ from darts.run.checkpoint import (
 )
 from darts.run.environment import environment
 from darts.run.signals import Interrupted, StopRequest
-from darts.tasks.base import Task
+from darts.run.together import check_same, met
 from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit
+from darts.training.groups import Groups
 from darts.training.judging import answers, calibration, confusion, mistakes
-from darts.training.model import About, judged_by, model_path, save_model, sizes_of
-from darts.training.recipe import Recipe
+from darts.training.model import judged_by, model_path, save_model
+from darts.training.plan import Plan
 from darts.training.result import SCRATCH, RetrainResult
-from supernet.size import NetworkSize
-from supernet.spaces.base import Genotype, Space
 
 WORST = 24  # mistakes that are kept
 
@@ -37,57 +37,6 @@ WORST = 24  # mistakes that are kept
 def mistakes_path(run_dir: Path) -> Path:
     """Where a retraining keeps the images of its worst mistakes."""
     return run_dir / "checkpoints" / "mistakes.pt"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained on what, and how.
-
-    Attributes:
-        space, genotype, size: of the network.
-        task: the data of the training; its second part is looked at after every epoch where `watches`.
-        final: the data of the judgement.
-        judged_on: what those are, in words.
-        recipe, seed: of the training.
-        space_node: the space as a config has it.
-        origin: of the weights that it begins with, in words.
-        bfloat16: see `darts.training.fit.fit_step`.
-        identity: by name, the settings and data that it goes on with after a stop, or not at all.
-        checkpoint_minutes: working time between checkpoints inside an epoch.
-        checkpoints: how many are kept: the last, and those before it.
-        retries, retry_rate: where a number is no longer finite, it goes back to the last checkpoint so often, each time
-            with all learning rates times this factor.
-    """
-
-    space: Space
-    genotype: Genotype
-    size: NetworkSize
-    task: Task
-    final: Task
-    watches: bool
-    judged_on: str
-    recipe: Recipe
-    seed: int
-    identity: Mapping[str, str]
-    space_node: Mapping[str, Any]
-    origin: str = SCRATCH
-    bfloat16: bool = False
-    checkpoint_minutes: float = 5.0
-    checkpoints: int = 2
-    retries: int = 0
-    retry_rate: float = 0.5
-
-    @property
-    def steps(self) -> int:
-        """Of the whole training."""
-        return self.recipe.epochs * self.task.steps_per_epoch
-
-    def about(self, judged: Mapping[str, Any] | None = None) -> About:
-        """What a file of the network says of it."""
-        size, inputs = sizes_of(self.size), self.task.inputs()
-        return About(
-            str(self.genotype), self.space_node, size, self.origin, self.task.name, inputs, judged, self.task.takes
-        )
 
 
 class Retraining(FitMonitor):
@@ -106,7 +55,7 @@ class Retraining(FitMonitor):
         backbone: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
         self.plan, self.network, self.run_dir, self.watchers = plan, network, run_dir, watchers
-        self.state = FitState(network, plan.task, plan.recipe, plan.seed, backbone)
+        self.state = self._begun(backbone)
         self.history: list[dict[str, Any]] = []
         self.seconds = {"total": 0.0, "training": 0.0, "checkpoints": 0.0, "judging": 0.0}
         self.loss_sum = torch.zeros((), dtype=torch.float64)
@@ -114,36 +63,47 @@ class Retraining(FitMonitor):
         self.kept = -1
         self.rolled_back: list[dict[str, Any]] = []  # see `RetrainResult`
 
-    def run(self) -> RetrainResult:
-        """Train to the end, and judge.
+    def _begun(self, backbone: frozenset[str]) -> FitState:
+        plan, groups = self.plan, Groups(self.network, self.plan.groups)
+        groups.check(plan.task.batch_size)
+        return FitState(self.network, plan.task, plan.recipe, plan.seed, backbone, groups)
+
+    @property
+    def told(self) -> Sequence[Watcher]:
+        """The watchers, in the first process."""
+        return self.watchers if ranks.first() else ()
+
+    def run(self) -> RetrainResult | None:
+        """Train to the end, and judge, which the first process does for all.
 
         Raises:
             Interrupted: asked to stop; the checkpoint is written.
             Diverged: a loss or weight is no longer finite; the last checkpoint is kept, see `roll_back`.
         """
         self.clock = self.last_kept = time.perf_counter()
-        for watcher in self.watchers:
+        for watcher in self.told:
             watcher.on_start(self)
         try:
             with self.stop.listening():
                 self._keep()
                 fit(self.network, self.plan.task, self.plan.recipe, self.state, [self], self.plan.bfloat16)
         finally:
-            for watcher in self.watchers:
+            for watcher in self.told:
                 watcher.on_end()
-        return self._judged()
+        return self._judged() if ranks.first() else None
 
     def on_step(self, state: FitState, loss: Tensor) -> None:
         self.loss_sum += loss.detach().double().cpu()
         self._spend("training")
-        for watcher in self.watchers:
+        waited = met(self.seconds, self.stop, self.clock - self.last_kept)
+        for watcher in self.told:
             watcher.on_step(self)
         if state.step % self.plan.task.steps_per_epoch == 0:
             return  # the epoch's end comes next
         if self.stop.made:
             self._keep()
             raise Interrupted
-        if self.clock - self.last_kept >= 60 * self.plan.checkpoint_minutes:
+        if waited >= 60 * self.plan.checkpoint_minutes:
             self._keep()
 
     def on_epoch(self, state: FitState) -> bool:
@@ -160,11 +120,12 @@ class Retraining(FitMonitor):
             self.network.train()
         self.history.append(record)
         self._spend("judging")
-        if self.plan.watches and self.best_epoch == record["epoch"]:
+        check_same(self.run_dir, len(self.history), state.groups.count, state.shared())
+        if ranks.first() and self.plan.watches and self.best_epoch == record["epoch"]:
             judged = judged_by(self.plan.task.metric, record["watched"], "images held out")
             save_model(self.run_dir / "checkpoints" / "best.pt", state.judged, self.plan.about(judged))
         self._keep()
-        for watcher in self.watchers:
+        for watcher in self.told:
             watcher.on_epoch(self, record)
         if self.stop.made and state.step < self.plan.steps:
             raise Interrupted
@@ -233,9 +194,8 @@ class Retraining(FitMonitor):
         path, content = newest_checkpoint(self.run_dir)
         check_identity(content, self.plan.identity, path)
         with fitting(path):
-            plan, backbone = self.plan, frozenset(content["state"].get("backbone", ()))
-            self.state = FitState(self.network, plan.task, plan.recipe, plan.seed, backbone)
-            self.plan = replace(plan, origin=content.get("origin", SCRATCH))
+            self.state = self._begun(frozenset(content["state"].get("backbone", ())))
+            self.plan = replace(self.plan, origin=content.get("origin", SCRATCH))
             self.state.load_state_dict(content["state"])
             self.history, self.seconds = content["history"], content["seconds"]
             self.loss_sum, self.rolled_back = content["loss_sum"], content.get("rolled_back", [])
@@ -266,7 +226,8 @@ class Retraining(FitMonitor):
                 "state": self.state.state_dict(), "history": self.history, "seconds": self.seconds,
                 "loss_sum": self.loss_sum, "origin": self.plan.origin, "rolled_back": self.rolled_back,
             }  # fmt: skip
-            keep_checkpoint(self.run_dir, content, self.state.step, self.kept, self.plan.checkpoints)
+            if ranks.first():
+                keep_checkpoint(self.run_dir, content, self.state.step, self.kept, self.plan.checkpoints)
             self.kept = self.state.step
         self._spend("checkpoints")
         self.last_kept = self.clock

@@ -87,7 +87,7 @@ class EdgeWeights:
 
     def of_cell(self, cell: int) -> EdgeWeights:
         """Those of one cell: (E, O), and (E)."""
-        return self._each(lambda value, dims: value if value.dim() == dims else value[cell])
+        return self.each(lambda value, dims: value if value.dim() == dims else value[cell])
 
     def of_only_cell(self, who: str) -> EdgeWeights:
         """Those of a network whose operations nothing goes past: the first cell's.
@@ -114,14 +114,14 @@ class EdgeWeights:
 
     def to(self, device: torch.device) -> EdgeWeights:
         """The same weights on another device; gradients flow back."""
-        return self._each(lambda value, dims: value.to(device, non_blocking=True))
+        return self.each(lambda value, dims: value.to(device, non_blocking=True))
 
     def detach(self) -> EdgeWeights:
         """The same weights without their history."""
-        return self._each(lambda value, dims: value.detach())
+        return self.each(lambda value, dims: value.detach())
 
-    def _each(self, change: Callable[[Tensor, int], Tensor]) -> EdgeWeights:
-        """All tensors changed; the function also gets the dimensions that a tensor of one cell has."""
+    def each(self, change: Callable[[Tensor, int], Tensor]) -> EdgeWeights:
+        """All tensors changed by a function, which also gets the dimensions that a tensor of one cell has."""
         skip, bypass = self.extra_skip, self.bypass
         return replace(
             self,

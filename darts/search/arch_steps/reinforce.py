@@ -53,16 +53,13 @@ class Reinforce(ArchStep):
 
     def gradient(self, state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[list[Tensor], float]:
         alpha_EO = opened(state.params, state.allowed_EO)["alpha_EO"]
-        inputs, targets = valid_batch
         rewards, losses, chosen = [], 0.0, []
         with torch.no_grad(), held_statistics(state.network):
             for _ in range(self.samples):
                 choice_E = gumbel(alpha_EO, state.sampling).argmax(dim=-1)
                 path = EdgeWeights.one_hot(choice_E.tolist(), alpha_EO.shape[-1], alpha_EO.dtype).to(state.device)
-                outputs = state.compute.logits(inputs, path)
-                losses += state.task.loss(outputs, targets).item()
-                state.images += len(targets)
-                score = state.task.score(outputs, targets).item() / len(targets)
+                loss, score = state.answered(valid_batch, path)
+                losses += loss
                 rewards.append(state.task.metric.worth(score))
                 chosen.append(choice_E)
         logarithms_EO = torch.log_softmax(alpha_EO, dim=-1)

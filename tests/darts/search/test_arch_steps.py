@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from darts.search.arch_steps.base import ArchStep
 from darts.search.arch_steps.first_order import FirstOrder
 from darts.search.arch_steps.unrolled import Unrolled
+from darts.search.diverging import NonFiniteLoss
 from darts.search.phases import Bilevel, Steps
 from darts.search.regularizers.beta_decay import BetaDecay
 from darts.search.regularizers.expected_cost import ExpectedCost
-from darts.search.state import NonFiniteLoss, SearchState
+from darts.search.state import SearchState
 from darts.search.weight_steps.sgd import SGDStep
 from darts.tasks.base import Batch
 from darts.tasks.classification import Classification

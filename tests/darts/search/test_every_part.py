@@ -26,7 +26,7 @@ LISTS = ("regularizer", "monitor")
 FILES = [file for group in GROUPS for file in sorted((CONFIGS / group).glob("*.yaml"))]
 RELAXATIONS = [file.stem for file in FILES if file.parent.name == "relaxation"]
 TINY = (
-    "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=4",
+    "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=12",
     "network.cells=1", "oracle=none", "space.num_nodes=3", "budget.steps=6",
 )  # fmt: skip
 STEPS, STOP = 6, 3  # an epoch has 4

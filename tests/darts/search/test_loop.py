@@ -28,11 +28,12 @@ from darts.search.arch_steps.unrolled import Unrolled
 from darts.search.budget import Budget
 from darts.search.build import build_search
 from darts.search.discretizers.argmax import Argmax
+from darts.search.diverging import NonFiniteLoss
 from darts.search.loop import Search
 from darts.search.monitors.base import Monitor
 from darts.search.phases import Bilevel, Steps, WarmUp
 from darts.search.result import SearchResult
-from darts.search.state import NonFiniteLoss, SearchState
+from darts.search.state import SearchState
 from darts.search.weight_steps.sgd import SGDStep
 from darts.tasks.base import Batch, Metric, Task
 from supernet.network import SuperNet

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from darts.command.config import compose_config
 from darts.search.build import build_search
+from darts.search.diverging import NonFiniteLoss
 from darts.search.loop import Search
-from darts.search.state import NonFiniteLoss
 from supernet.cell import SearchCell
 from supernet.relaxations.base import EdgeWeights, Parameters
 from supernet.relaxations.softmax import Softmax

@@ -12,7 +12,8 @@ import torch
 from searching import tiny_state
 from torch import Tensor, nn
 
-from darts.search.state import NonFiniteLoss, SearchState
+from darts.search.diverging import NonFiniteLoss
+from darts.search.state import SearchState
 from darts.search.weight_steps.sgd import SGDStep
 from darts.tasks.base import Batch
 from supernet.cell import SearchCell
