@@ -30,6 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     Ctrl-C or SIGTERM stopped it."""
     begun = time.perf_counter()
     wait_briefly()
+    command = None
     try:
         typed = list(sys.argv[1:] if words is None else words)
         asked = read(typed)
@@ -40,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
         status = run_several(command, call) if ranks.started() else command.run(call)
         return exit_status() if status == INTERRUPTED else status
     except UserError as error:
-        if not (error.everywhere and ranks.silent()):
+        if not ranks.silent() or (command is not None and not error.everywhere):
             print(f"darts: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:

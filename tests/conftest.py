@@ -34,6 +34,14 @@ def _clean_torch() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture(autouse=True)
+def _a_checkpoint_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that resume and look at checkpoints have epochs of milliseconds; those would share one."""
+    from darts.run import together
+
+    monkeypatch.setattr(together, "SHARE", float("inf"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def drawn() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """PNG files of figures stay empty, which saves a second a run; within the context given they are drawn."""

@@ -15,6 +15,8 @@ from darts.run import ranks
 from darts.run.errors import UserError
 from darts.search.build import build_search
 from darts.search.loop import Search
+from darts.training.build import build_retraining
+from darts.training.fit import fit_step
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RELAXATIONS = [f"relaxation={file.stem}" for file in sorted((CONFIGS / "relaxation").glob("*.yaml"))]
@@ -22,9 +24,13 @@ OTHERS = {
     "arch_step=unrolled": (), "arch_step=aligned": (), "arch_step=reinforce": ("relaxation=gdas",),
     "weight_step=perturbed": ("weight_step.attack_steps=2",), "method=snas": (), "method=dynas": (),
     "network.batch_norm=running": (), "engine.recompute=cells": (),
-    "space=recurrent_network": ("task=sequence_regression", "dataset=mackey_glass", "space.dropouts=[0.5]"),
+    "space=recurrent_network": (
+        "task=sequence_regression", "dataset=mackey_glass", "dataset.steps=300", "space.dropouts=[0.5]",
+        "space.layers=[2]", "space.widths=[8]",
+    ),
 }  # fmt: skip
 CASES = {name: (name,) for name in RELAXATIONS} | {name: (name, *words) for name, words in OTHERS.items()}
+CELL = "cell='|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|'"
 STEPS = 20
 TINY = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "network.channels=4", "network.cells=1",
@@ -68,9 +74,29 @@ def moved(words: tuple[str, ...], groups: int | None, dtype: torch.dtype, steps:
         torch.set_default_dtype(torch.float32)
 
 
+def trained(groups: int | None, dtype: torch.dtype, steps: int) -> dict[str, torch.Tensor]:
+    """Weights and statistics of a retraining with mixed batches."""
+    torch.set_default_dtype(dtype)
+    try:
+        words = ("recipe.epochs=2", "recipe.mixup=0.2", "data.batch_size=8")
+        settings = compose_config("retrain", ["dataset=fake", "network.channels=4", "network.cells=1", CELL, *words])
+        settings["engine"]["groups"] = groups
+        training = build_retraining(settings, Path())
+        state, task, recipe = training.state, training.plan.task, training.plan.recipe
+        training.network.to(dtype)
+        for _ in range(steps):
+            (inputs, targets), mixing = task.train.next(), state.mixing(recipe, 8)
+            batch = inputs.to(dtype), targets
+            fit_step(training.network, state.optimizer, task, batch, 0.1, mixing, grad_clip=1.0, groups=state.groups)
+        return {name: value.detach().double() for name, value in training.network.state_dict().items()}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def everything(groups: int | None) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
     asked = {"20 in float64": (torch.float64, STEPS), "1 in float32": (torch.float32, 1)}
-    return {name: {what: moved(words, groups, *how) for what, how in asked.items()} for name, words in CASES.items()}
+    found = {name: {what: moved(words, groups, *how) for what, how in asked.items()} for name, words in CASES.items()}
+    return found | {"retrain": {what: trained(groups, *how) for what, how in asked.items()}}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -25,13 +26,18 @@ class Termination(ABC):
         """Take note of a training that went to its end."""
         self.complete.append(tuple(curve))
 
-    def stops(self, curve: Sequence[float], known: int) -> bool:
+    def knowing(self, known: int) -> Callable[[Sequence[float]], bool]:
         """Whether to stop a training that has come so far, by the first `known` complete curves."""
-        known_curves = self.complete[:known]
-        return len(known_curves) >= LEAST and len(curve) < len(known_curves[0]) and self.worse(curve, known_curves)
+        return partial(self.stops, complete=tuple(self.complete[:known]))
 
+    @classmethod
+    def stops(cls, curve: Sequence[float], complete: Sequence[tuple[float, ...]]) -> bool:
+        """Whether to stop a training that has come so far, by complete curves."""
+        return len(complete) >= LEAST and len(curve) < len(complete[0]) and cls.worse(curve, complete)
+
+    @classmethod
     @abstractmethod
-    def worse(self, curve: Sequence[float], complete: Sequence[tuple[float, ...]]) -> bool:
+    def worse(cls, curve: Sequence[float], complete: Sequence[tuple[float, ...]]) -> bool:
         """Whether it is hopeless beside these."""
 
     def report(self) -> dict[str, float]:
@@ -43,7 +49,8 @@ class MedianRule(Termination):
     """Stop where the best accuracy so far is below the median of the others' running means up to the same epoch
     (Golovin et al. 2017, KDD, "Google Vizier", section 3.2.2)."""
 
-    def worse(self, curve: Sequence[float], complete: Sequence[tuple[float, ...]]) -> bool:
+    @classmethod
+    def worse(cls, curve: Sequence[float], complete: Sequence[tuple[float, ...]]) -> bool:
         return max(curve) < statistics.median(statistics.fmean(other[: len(curve)]) for other in complete)
 
 
@@ -55,7 +62,8 @@ class ExtrapolatedCurve(Termination):
     Under a falling learning rate accuracy rises towards the end, and the bias is what accounts for that.
     """
 
-    def worse(self, curve: Sequence[float], complete: Sequence[tuple[float, ...]]) -> bool:
+    @classmethod
+    def worse(cls, curve: Sequence[float], complete: Sequence[tuple[float, ...]]) -> bool:
         if len(curve) < 3:
             return False
         length = len(complete[0])

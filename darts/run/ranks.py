@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from darts.run.errors import UserError
+from darts.run.errors import UserError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,11 @@ def joined() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+    store, number, count = next(dist.rendezvous("env://"))
+    # torchrun's store outlives a restart, and with it the addresses of processes that are gone
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backends = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backends, store=store, rank=number, world_size=count)
     _size, _rank = dist.get_world_size(), dist.get_rank()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
@@ -94,6 +98,23 @@ def joined() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """Inside, this process talks to the others.
+
+    Raises:
+        UserError: one of them has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            f"process {_rank}: another process of this run has ended ({reason(error)}); what it said before tells why. "
+            "The last checkpoint is kept: start the run again with resume=RUN_DIR, or let torchrun do it, with "
+            "--max-restarts=N"
+        ) from None
+
+
 def summed(values: Sequence[Tensor]) -> list[Tensor]:
     """The sums over all processes, of tensors on one device; the same bits everywhere."""
     if _size == 1:
@@ -105,7 +126,8 @@ def summed(values: Sequence[Tensor]) -> list[Tensor]:
     for dtype in dict.fromkeys(value.dtype for value in values):
         places = [place for place, value in enumerate(values) if value.dtype == dtype]
         flat = torch.cat([values[place].reshape(-1) for place in places])  # one message
-        dist.all_reduce(flat)
+        with _reaching():
+            dist.all_reduce(flat)
         pieces = flat.split([values[place].numel() for place in places])
         for place, piece in zip(places, pieces, strict=True):
             found[place] = piece.view(values[place].shape)
@@ -120,7 +142,8 @@ def from_first(value: Value) -> Value:
     import torch.distributed as dist
 
     box = [value]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    with _reaching():
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
 
@@ -131,8 +154,29 @@ def gathered(value: Value) -> list[Value]:
     import torch.distributed as dist
 
     found: list[Any] = [None] * _size
-    dist.all_gather_object(found, value)
+    with _reaching():
+        dist.all_gather_object(found, value)
     return found
+
+
+def brought(value: Value) -> list[Value]:
+    """What each process has, brought to the first one; elsewhere what this one has. For many tensors, which go as one
+    file and not one by one."""
+    if _size == 1:
+        return [value]
+    import torch
+    import torch.distributed as dist
+
+    file = io.BytesIO()
+    torch.save(value, file)
+    parts: list[Any] | None = [None] * _size if first() else None
+    with _reaching():
+        dist.gather_object(file.getvalue(), parts, dst=0)
+    if parts is None:
+        return [value]
+    # of this run's own processes, which could send anything as it is
+    others = [torch.load(io.BytesIO(part), weights_only=False) for part in parts[1:]]
+    return [value, *others]
 
 
 def spread(items: Iterable[Item], measure: Callable[[Item], Value]) -> list[Value]:

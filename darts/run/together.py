@@ -18,24 +18,41 @@ from darts.run.signals import StopRequest
 NAME = "ranks.json"
 
 
-def met(seconds: dict[str, float], stop: StopRequest, waited: float) -> float:
-    """The time is that of the first process, and a stop of one is one of all.
+SHARE = 0.01  # of the time, that checkpoints at the ends of epochs may take
+
+
+class Clock:
+    """When the next checkpoint is due, the same in all processes: after so many minutes, and at an epoch's end where
+    checkpoints have not taken more than `SHARE` of the time since the last one.
 
     Args:
-        seconds: of the run so far, by part; "total" is set.
-        stop: of this process.
-        waited: since the last checkpoint.
-
-    Returns:
-        What the first process has waited.
+        minutes: of working time between two, inside an epoch.
     """
-    if ranks.size() == 1:
-        return waited
-    clocks = [seconds["total"], waited] if ranks.first() else [0.0, 0.0]
-    (found,) = ranks.summed([torch.tensor([*clocks, float(stop.made)], dtype=torch.float64)])
-    seconds["total"], waited, stops = found.tolist()
-    stop.made = stop.made or stops > 0
-    return float(waited)
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes, self.kept, self.cost = minutes, 0.0, 0.0
+
+    def keeping(self, begun: float, ended: float) -> None:
+        """A checkpoint was made; times of time.perf_counter."""
+        self.kept, self.cost = ended, ended - begun
+
+    def met(self, seconds: dict[str, float], stop: StopRequest, now: float, epoch_ends: bool) -> tuple[bool, bool]:
+        """Whether one is due, and whether to stop. The time is that of the first process, a stop of one is one of all.
+
+        Args:
+            seconds: of the run so far, by part; "total" is set.
+            stop: of this process.
+            now: by time.perf_counter.
+            epoch_ends: whether this step is the last of an epoch.
+        """
+        waited = now - self.kept
+        due = waited >= 60 * self.minutes or (epoch_ends and SHARE * waited >= self.cost)
+        if ranks.size() == 1:
+            return due, stop.made
+        own = [seconds["total"], float(due)] if ranks.first() else [0.0, 0.0]
+        (found,) = ranks.summed([torch.tensor([*own, float(stop.made)], dtype=torch.float64)])
+        seconds["total"], due, stops = found.tolist()
+        return bool(due), stops > 0
 
 
 def fingerprint(*tensors: Tensor) -> str:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from darts.run.checkpoint import checkpoint_path
 from darts.run.errors import UserError
 from darts.run.folder import resuming
-
-if TYPE_CHECKING:
-    from darts.search.state import SearchState
 
 
 class NonFiniteLoss(UserError):
@@ -25,18 +21,18 @@ class NonFiniteLoss(UserError):
 
 
 def diverged(
-    state: SearchState, step: int, what: str, run_dir: Path | None, checkpointed_step: int, retries: int
+    step: int, of: int, phase: str, what: str, run_dir: Path | None, checkpointed_step: int, retries: int
 ) -> NonFiniteLoss:
     """The error, with the step and the part, and how to mend it.
 
     Args:
-        state: of the search.
-        step: that it happened in, from 1.
+        step, of: that it happened in, from 1, and how many there are.
+        phase: that the step belongs to.
         what: happened.
         run_dir, checkpointed_step: where the last checkpoint is, below 0 if there is none.
         retries: that were allowed.
     """
-    where = f"step {step} of {state.planned_steps} ({state.phase}): {what}"
+    where = f"step {step} of {of} ({phase}): {what}"
     kept, mend = "no checkpoint was written", ""
     if run_dir is not None and checkpointed_step >= 0:
         kept = f"the checkpoint of step {checkpointed_step} is kept in {checkpoint_path(run_dir)}"

@@ -16,7 +16,7 @@ from darts.run import ranks
 from darts.run.checkpoint import check_kept, check_retries, keep_checkpoint, say_back
 from darts.run.errors import UserError
 from darts.run.signals import Interrupted, StopRequest
-from darts.run.together import check_same, met
+from darts.run.together import Clock, check_same
 from darts.search.budget import Budget
 from darts.search.discretizers.base import Discretizer
 from darts.search.diverging import NonFiniteLoss, diverged
@@ -42,7 +42,7 @@ class Search:
         budget: how long.
         monitors: told of every step and epoch.
         run_dir: where the checkpoint goes; nothing is written if None.
-        checkpoint_minutes: working time between checkpoints inside an epoch; one stands at each epoch's end.
+        checkpoint_minutes: working time between checkpoints inside an epoch; see `darts.run.together.Clock`.
         early_stopping: may end a phase that trains the architecture.
         identity: by name, the settings and data that it goes on with after a stop, or not at all.
         checkpoints: how many are kept: the last, and those before it.
@@ -97,13 +97,14 @@ class Search:
             follow(state, self.schedule, self.plan())
             clock = self._spend("planning", clock)
         stopped_by = "steps"
-        steps_per_epoch = state.task.steps_per_epoch
+        steps_per_epoch, due = state.task.steps_per_epoch, Clock(self.checkpoint_minutes)
         for monitor in self.told:
             monitor.on_start(self)
         try:
             with self.stop.listening():
                 self._checkpoint()
-                last_checkpoint = clock = self._spend("checkpoints", clock)
+                begun, clock = clock, self._spend("checkpoints", clock)
+                due.keeping(begun, clock)
                 while state.step < state.planned_steps:
                     phase = self._phase()
                     self.steps.weights.schedule(state)
@@ -118,11 +119,11 @@ class Search:
                         state.train_loss_sum += numbers["train_loss"]
                         state.train_loss_count += 1
                     clock = self._spend("training", clock)
-                    waited = met(state.seconds, self.stop, clock - last_checkpoint)
                     for monitor in self.told:
                         monitor.on_step(self, numbers)
 
                     epoch_ends = state.step % steps_per_epoch == 0
+                    keep, stopping = due.met(state.seconds, self.stop, clock, epoch_ends)
                     out_of_time = self.budget.seconds is not None and state.seconds["total"] >= self.budget.seconds
                     if phase.anytime:
                         meet_the_clock(state, self.schedule, self.budget)
@@ -136,10 +137,11 @@ class Search:
                     if out_of_time and state.step < state.planned_steps:
                         stopped_by = "seconds"
                         break
-                    if epoch_ends or self.stop.made or waited >= 60 * self.checkpoint_minutes:
+                    if keep or stopping:
                         self._checkpoint()
-                        last_checkpoint = clock = self._spend("checkpoints", clock)
-                    if self.stop.made and state.step < state.planned_steps:
+                        begun, clock = clock, self._spend("checkpoints", clock)
+                        due.keeping(begun, clock)
+                    if stopping and state.step < state.planned_steps:
                         raise Interrupted
             self._checkpoint()
             result = result_of(state, self.steps, self.schedule, current_ends(state, self.schedule), stopped_by)
@@ -247,7 +249,8 @@ class Search:
         return self.discretizer(self.state.expected_weights().mean_EO, self.state.space)
 
     def _diverged(self, step: int, what: str) -> NonFiniteLoss:
-        return diverged(self.state, step, what, self.run_dir, self.checkpointed_step, self.retries)
+        planned, phase = self.state.planned_steps, self.state.phase
+        return diverged(step, planned, phase, what, self.run_dir, self.checkpointed_step, self.retries)
 
     def _end_epoch(self) -> None:
         state = self.state

@@ -94,6 +94,6 @@ class ShortTrainings:
             return WORST
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizers by cell, of all processes."""
+        """Weights and optimizers by cell; of all processes in the first one."""
         kept = {cell: [part.state_dict() for part in parts] for cell, parts in self.trained.items()}
-        return self.stored | {cell: state for part in ranks.gathered(kept) for cell, state in part.items()}
+        return self.stored | {cell: state for part in ranks.brought(kept) for cell, state in part.items()}

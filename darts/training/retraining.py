@@ -23,7 +23,7 @@ from darts.run.checkpoint import (
 )
 from darts.run.environment import environment
 from darts.run.signals import Interrupted, StopRequest
-from darts.run.together import check_same, met
+from darts.run.together import Clock, check_same
 from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit
 from darts.training.groups import Groups
 from darts.training.judging import answers, calibration, confusion, mistakes
@@ -80,7 +80,7 @@ class Retraining(FitMonitor):
             Interrupted: asked to stop; the checkpoint is written.
             Diverged: a loss or weight is no longer finite; the last checkpoint is kept, see `roll_back`.
         """
-        self.clock = self.last_kept = time.perf_counter()
+        self.clock, self.due = time.perf_counter(), Clock(self.plan.checkpoint_minutes)
         for watcher in self.told:
             watcher.on_start(self)
         try:
@@ -95,16 +95,12 @@ class Retraining(FitMonitor):
     def on_step(self, state: FitState, loss: Tensor) -> None:
         self.loss_sum += loss.detach().double().cpu()
         self._spend("training")
-        waited = met(self.seconds, self.stop, self.clock - self.last_kept)
         for watcher in self.told:
             watcher.on_step(self)
-        if state.step % self.plan.task.steps_per_epoch == 0:
-            return  # the epoch's end comes next
-        if self.stop.made:
-            self._keep()
-            raise Interrupted
-        if waited >= 60 * self.plan.checkpoint_minutes:
-            self._keep()
+        epoch_ends = state.step % self.plan.task.steps_per_epoch == 0
+        self.keeps, self.stops = self.due.met(self.seconds, self.stop, self.clock, epoch_ends)
+        if not epoch_ends:
+            self._keep_or_stop()
 
     def on_epoch(self, state: FitState) -> bool:
         steps = self.plan.task.steps_per_epoch
@@ -124,12 +120,17 @@ class Retraining(FitMonitor):
         if ranks.first() and self.plan.watches and self.best_epoch == record["epoch"]:
             judged = judged_by(self.plan.task.metric, record["watched"], "images held out")
             save_model(self.run_dir / "checkpoints" / "best.pt", state.judged, self.plan.about(judged))
-        self._keep()
         for watcher in self.told:
             watcher.on_epoch(self, record)
-        if self.stop.made and state.step < self.plan.steps:
-            raise Interrupted
+        self._keep_or_stop()
         return True
+
+    def _keep_or_stop(self) -> None:
+        """Write a checkpoint if it is time, or if this is the last step."""
+        if self.keeps or self.stops or self.state.step == self.plan.steps:
+            self._keep()
+        if self.stops and self.state.step < self.plan.steps:
+            raise Interrupted
 
     @property
     def best_epoch(self) -> int | None:
@@ -229,8 +230,9 @@ class Retraining(FitMonitor):
             if ranks.first():
                 keep_checkpoint(self.run_dir, content, self.state.step, self.kept, self.plan.checkpoints)
             self.kept = self.state.step
+        begun = self.clock
         self._spend("checkpoints")
-        self.last_kept = self.clock
+        self.due.keeping(begun, self.clock)
 
     def _spend(self, part: str) -> None:
         now = time.perf_counter()

@@ -1,15 +1,11 @@
-"""A process of its own that trains networks of cells, and may die without taking the search along."""
+"""Trains the network of a cell for whoever wants to know what it is worth, in whatever process that happens."""
 
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-import signal
-from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,11 +16,28 @@ from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit, in
 from darts.training.recipe import Recipe
 from supernet.spaces.base import Genotype, Space
 
-# A server, where there is one, has imported torch when a worker is wanted, and has computed nothing yet
-METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-CONTEXT = multiprocessing.get_context(METHOD)
-if METHOD == "forkserver":
-    CONTEXT.set_forkserver_preload([__name__])
+
+class Site(NamedTuple):
+    """What all trainings of a run share.
+
+    Attributes:
+        key: tells it from others.
+        space: of the genotypes.
+        task: makes the task, told `device`.
+        channels, cells: of the networks.
+        device: to train on.
+        threads: of torch on the CPU.
+        plugins: packages whose operations a network may have.
+    """
+
+    key: str
+    space: Space
+    task: Callable[..., Task]
+    channels: int
+    cells: int
+    device: torch.device
+    threads: int
+    plugins: tuple[str, ...] = ()
 
 
 class Job(NamedTuple):
@@ -36,6 +49,7 @@ class Job(NamedTuple):
         seed: of the initial weights.
         parent: file and genotype of weights to start from.
         keep: file for the trained weights.
+        stops: whether to end a training that has come so far, by the values after its epochs; none is if None.
     """
 
     genotype: Genotype
@@ -43,106 +57,61 @@ class Job(NamedTuple):
     seed: int
     parent: tuple[Path, Genotype] | None = None
     keep: Path | None = None
+    stops: Callable[[Sequence[float]], bool] | None = None
 
 
-class Died(Exception):
-    """The process is gone."""
-
-
-class Site(NamedTuple):
-    """What all trainings of a worker share.
+class Trained(NamedTuple):
+    """What a training gave.
 
     Attributes:
-        space: of the genotypes.
-        task: makes the task, told `device`.
-        channels, cells: of the networks.
-        device: to train on.
-        threads: of torch on the CPU.
-        plugins: packages whose operations a network may have.
+        curve: the task's metric after every epoch, the more the better.
+        diverged: whether it ended in no number.
     """
 
-    space: Space
-    task: Callable[..., Task]
-    channels: int
-    cells: int
-    device: torch.device
-    threads: int
-    plugins: tuple[str, ...] = ()
+    curve: tuple[float, ...]
+    diverged: bool = False
 
 
-class _Report(FitMonitor):
-    """Sends the metric after every epoch; hears whether to go on."""
+class _Curve(FitMonitor):
+    """Judges after every epoch, and ends what promises nothing."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self.pipe = pipe
+    def __init__(self, stops: Callable[[Sequence[float]], bool] | None) -> None:
+        self.stops, self.values = stops, list[float]()
 
     def on_epoch(self, state: FitState) -> bool:
-        self.pipe.send(evaluate(state.network, state.task))
-        answer: bool = self.pipe.recv()
-        return answer
+        self.values.append(state.task.metric.worth(evaluate(state.network, state.task)))
+        return self.stops is None or not self.stops(self.values)
 
 
-def _serve(pipe: Connection, site: Site) -> None:
-    """Reads the data once; sends each job's metric, epoch by epoch, then True, or False if training diverged."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair, which ends us
+_ready: dict[str, tuple[Task, Any]] = {}  # of this process: by the site's key, the task, and where it begins
+
+
+def train(site: Site, job: Job) -> Trained:
+    """One training; reads the data when this process has its first one of a site."""
     torch.set_num_threads(site.threads)
-    for name in site.plugins:
-        importlib.import_module(name)
-    task = site.task(device=site.device)
-    size, begin = task.network_size(site.channels, site.cells), task.state_dict()
-    with suppress(EOFError, ConnectionError):  # the search is gone
-        while True:
-            job: Job = pipe.recv()
-            task.load_state_dict(begin)  # every candidate sees the same batches
-            network = site.space.network(job.genotype, size)
-            initialised(network, make_generator(job.seed, "initial weights"))
-            if job.parent is not None:
-                file, genotype = job.parent
-                parent = site.space.network(genotype, size)
-                parent.load_state_dict(torch.load(file, weights_only=True))
-                network.inherit(parent)  # type: ignore[operator]
-            network.to(site.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            try:
-                fit(network, task, job.recipe, monitors=[_Report(pipe)])
-            except Diverged:
-                pipe.send(False)
-                continue
-            if job.keep is not None:
-                with replacing(job.keep) as temporary:
-                    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, temporary)
-            pipe.send(True)
-
-
-class Worker:
-    """The process, seen from the search.
-
-    Args:
-        site: what its trainings share.
-    """
-
-    def __init__(self, site: Site) -> None:
-        self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(theirs, site), daemon=True)  # type: ignore[attr-defined]
-        self.process.start()
-        theirs.close()
-
-    def train(self, job: Job, go_on: Callable[[float], bool]) -> bool:
-        """Train; calls `go_on` after every epoch. False if it diverged.
-
-        Raises:
-            Died: the process did.
-        """
-        try:
-            self.pipe.send(job)
-            while not isinstance(said := self.pipe.recv(), bool):
-                self.pipe.send(go_on(said))
-            return said
-        except (EOFError, OSError):
-            self.process.join()
-            raise Died(f"exit status {self.process.exitcode}") from None
-
-    def close(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.join()
-        self.pipe.close()
+    if site.key not in _ready:
+        for name in site.plugins:
+            importlib.import_module(name)
+        _ready.clear()
+        task = site.task(device=site.device)
+        _ready[site.key] = task, task.state_dict()
+    task, begin = _ready[site.key]
+    size = task.network_size(site.channels, site.cells)
+    task.load_state_dict(begin)  # every candidate sees the same batches
+    network = site.space.network(job.genotype, size)
+    initialised(network, make_generator(job.seed, "initial weights"))
+    if job.parent is not None:
+        file, genotype = job.parent
+        parent = site.space.network(genotype, size)
+        parent.load_state_dict(torch.load(file, weights_only=True))
+        network.inherit(parent)  # type: ignore[operator]
+    network.to(site.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    curve = _Curve(job.stops)
+    try:
+        fit(network, task, job.recipe, monitors=[curve])
+    except Diverged:
+        return Trained(tuple(curve.values), diverged=True)
+    if job.keep is not None:
+        with replacing(job.keep) as temporary:
+            torch.save({name: value.cpu() for name, value in network.state_dict().items()}, temporary)
+    return Trained(tuple(curve.values))

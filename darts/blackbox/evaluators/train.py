@@ -1,9 +1,9 @@
-"""Values from training: every candidate's network is trained for real, in worker processes."""
+"""Values from training: every candidate's network is trained for real, by an executor."""
 
 from __future__ import annotations
 
 import logging
-import queue
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,21 +13,24 @@ from typing import Any
 import torch
 
 from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
+from darts.blackbox.executors import EXECUTORS, Died
 from darts.blackbox.methods.base import Candidate, at_least
 from darts.blackbox.termination import RULES, Termination
 from darts.run.errors import UserError
 from darts.tasks.sizes import check_inputs, check_network
 from darts.training.recipe import Recipe
-from darts.training.worker import Died, Job, Site, Worker
+from darts.training.worker import Job, Site
 from supernet.spaces.base import Genotype
+
+ATTEMPTS = 2
 
 
 class TrainEvaluator(Evaluator):
     """The task's metric on the architecture part of its data after training on the weight part; for classification
     validation accuracy (%).
 
-    Training runs in worker processes. One that diverges, or whose worker dies, is tried once more with another
-    initialisation; then the candidate has failed, and the search goes on.
+    A training that diverges is tried once more with another initialisation, one whose process dies as it was; where
+    that happens twice the candidate has failed, and the search goes on.
 
     Args:
         lengths: epochs on offer, ascending; the last is full length. Several are for successive halving and the like.
@@ -41,7 +44,11 @@ class TrainEvaluator(Evaluator):
         termination: ``median`` or ``curve`` stops trainings that promise nothing (`darts.blackbox.termination`); None
             lets all end.
         inherit: a mutation starts from its parent's weights on the edges that it leaves as they are.
-        workers: processes that train at the same time; they share torch's threads.
+        workers: trainings at the same time; on one machine they share torch's threads.
+        executor: ``process`` for processes of this machine, ``serial`` for this one alone, ``ray`` for a cluster.
+        address: of the Ray cluster; one on this machine if None.
+        ahead: candidates asked for beyond those, so that no worker waits for the slowest; answers are told in order of
+            asking, whatever is ready first, so that the method knows so many fewer of them.
         truth: see `Evaluator`.
     """
 
@@ -62,6 +69,9 @@ class TrainEvaluator(Evaluator):
         termination: str | None = None,
         inherit: bool = False,
         workers: int = 1,
+        executor: str = "process",
+        address: str | None = None,
+        ahead: int = 0,
         truth: str | None = "auto",
     ) -> None:
         super().__init__(truth)
@@ -71,11 +81,19 @@ class TrainEvaluator(Evaluator):
             ("channels", channels), ("cells", cells), ("batch_size", batch_size), ("workers", workers),
         ):  # fmt: skip
             at_least(name, number, 1)
+        at_least("ahead", ahead, 0)
+        if executor not in EXECUTORS:
+            raise ValueError(f"executor: got {executor!r}; allowed are {', '.join(EXECUTORS)}")
+        if executor == "serial" and workers > 1:
+            raise ValueError(f"workers: got {workers} with executor=serial; give 1, or executor=process")
+        if address is not None and executor != "ray":
+            raise ValueError(f"address: got {address!r} with executor={executor}; give executor=ray, or leave it out")
         if lr <= 0 or weight_decay < 0:
             raise ValueError(f"lr, weight_decay: got {lr}, {weight_decay}; give lr above 0 and weight_decay 0 or more")
         if termination is not None and termination not in RULES:
             raise ValueError(f"termination: got {termination!r}; allowed are {', '.join(RULES)}, or null for none")
-        self.fidelities, self.workers, self.inherits = tuple(lengths), workers, inherit
+        self.fidelities, self.workers, self.inherits = tuple(lengths), workers + ahead, inherit
+        self.trainings, self.executor, self.address = workers, executor, address
         self.channels, self.cells, self.lr, self.weight_decay = channels, cells, lr, weight_decay
         self.data = {"split": split, "batch_size": batch_size, "seed": seed, "subset": subset}
         self.seed, self.termination, self.grad_clip = seed, termination, grad_clip
@@ -90,11 +108,13 @@ class TrainEvaluator(Evaluator):
         task = make_task(device=torch.device("cpu"))  # so that what does not fit is said before a worker starts
         check_inputs(context.space, task)
         self.name, self.metric, self.epoch_images = task.name, task.metric, task.steps_per_epoch * task.batch_size
-        threads = max(1, torch.get_num_threads() // self.workers)
-        self.site = Site(context.space, make_task, self.channels, self.cells, context.device, threads, context.plugins)
-        self.pool = ThreadPoolExecutor(self.workers)  # a thread waits for each worker
-        self.idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        self.alive: set[Worker] = set()
+        threads = max(1, torch.get_num_threads() // self.trainings)
+        self.site = Site(
+            uuid.uuid4().hex, context.space, make_task, self.channels, self.cells, context.device, threads,
+            context.plugins,
+        )  # fmt: skip
+        self.pool = ThreadPoolExecutor(self.trainings)  # a thread waits for each training
+        self.place = EXECUTORS[self.executor](self.site, self.trainings, self.address)
         self.closing = False
         self.rules: dict[int, Termination] = {}
         self.trained: dict[int, Genotype] = {}  # candidates of this run whose weights are kept, by number
@@ -139,50 +159,28 @@ class TrainEvaluator(Evaluator):
     def _evaluate(
         self, candidate: Candidate, rule: Termination | None, known: int, parent: tuple[Path, Genotype] | None
     ) -> Outcome:
-        epochs = 0
-        for attempt in range(2):
-            curve: list[float] = []
-
-            def go_on(value: float, curve: list[float] = curve) -> bool:
-                curve.append(self.metric.worth(value))
-                return rule is None or not rule.stops(curve, known)
-
-            recipe, kept = self.recipe(candidate.epochs), candidate.number
-            done = self._train(Job(candidate.genotype, recipe, self.seed + attempt, parent, self._file(kept)), go_on)
-            epochs += len(curve)
-            if done:
-                return Outcome(curve[-1], epochs, tuple(curve))
-            if self.closing:
-                break
+        epochs = deaths = diverged = 0
+        stops = None if rule is None else rule.knowing(known)
+        while deaths < ATTEMPTS and diverged < ATTEMPTS and not self.closing:
+            recipe, kept = self.recipe(candidate.epochs), self._file(candidate.number)
+            job = Job(candidate.genotype, recipe, self.seed + diverged, parent, kept, stops)
+            try:
+                found = self.place.run(job)
+            except Died as problem:
+                deaths += 1
+                if not self.closing:
+                    logging.getLogger(__name__).warning("The worker that trained %s died: %s.", job.genotype, problem)
+                continue
+            epochs += len(found.curve)
+            if not found.diverged:
+                return Outcome(found.curve[-1], epochs, found.curve)
+            diverged += 1
         return Outcome(None, epochs)
-
-    def _train(self, job: Job, go_on: Callable[[float], bool]) -> bool:
-        try:
-            worker = self.idle.get_nowait()
-        except queue.Empty:
-            worker = Worker(self.site)
-            self.alive.add(worker)
-        if self.closing:
-            return False
-        try:
-            done = worker.train(job, go_on)
-        except Died as problem:
-            self.alive.discard(worker)
-            worker.close()
-            if not self.closing:
-                logging.getLogger(__name__).warning("The worker that trained %s died (%s).", job.genotype, problem)
-            return False
-        self.idle.put(worker)
-        return done
 
     def close(self) -> None:
         self.closing = True
-        for worker in list(self.alive):
-            worker.process.terminate()
+        self.place.close()
         self.pool.shutdown(cancel_futures=True)
-        for worker in self.alive:
-            worker.close()
-        self.alive.clear()
 
     def images(self, epochs: int) -> int:
         return epochs * self.epoch_images

@@ -19,10 +19,10 @@ def knowing(rule: Termination, *curves: list[float]) -> Termination:
 def test_the_median_rule_compares_the_best_so_far_with_running_means() -> None:
     """Running means after two epochs are 15, 25, 35, 45, 55: the median is 35."""
     rule = knowing(MedianRule(), *([10.0 * n, 10.0 * n + 10, 99.0] for n in range(1, 6)))
-    assert rule.stops([34.9, 20.0], 5)
-    assert not rule.stops([35.0, 20.0], 5)
-    assert not rule.stops([0.0, 0.0], 4), "too few trainings were known when this one began"
-    assert not rule.stops([0.0, 0.0, 0.0], 5), "it has ended anyway"
+    assert rule.knowing(5)([34.9, 20.0])
+    assert not rule.knowing(5)([35.0, 20.0])
+    assert not rule.knowing(4)([0.0, 0.0]), "too few trainings were known when this one began"
+    assert not rule.knowing(5)([0.0, 0.0, 0.0]), "it has ended anyway"
 
 
 @given(st.floats(20, 95), st.floats(5, 60), st.integers(0, 24), st.integers(4, 12), st.integers(13, 200))
@@ -49,9 +49,9 @@ def curves(ends: list[float], length: int = 12, noise: float = 0.0) -> list[list
 def test_the_hopeless_are_stopped_and_the_best_is_not() -> None:
     rule = knowing(ExtrapolatedCurve(), *curves([60.0, 65.0, 70.0, 72.0, 74.0, 75.0], noise=0.3))
     hopeless, best = curves([40.0, 80.0], noise=0.3)
-    assert rule.stops(hopeless[:4], 6)
-    assert not any(rule.stops(best[:n], 6) for n in range(1, 12))
-    assert not rule.stops(hopeless[:2], 6), "two epochs say too little"
+    assert rule.knowing(6)(hopeless[:4])
+    assert not any(rule.knowing(6)(best[:n]) for n in range(1, 12))
+    assert not rule.knowing(6)(hopeless[:2]), "two epochs say too little"
 
 
 def test_the_error_of_the_extrapolation_is_reported_with_its_bias() -> None:
@@ -69,8 +69,8 @@ def test_the_error_of_the_extrapolation_is_reported_with_its_bias() -> None:
 def test_an_extrapolation_is_put_right_by_its_bias_and_two_standard_errors() -> None:
     """Flat curves that end 10 to 18 higher: bias -14, standard error 3.16; the best end is 68."""
     rule = knowing(ExtrapolatedCurve(), *([50.0] * 4 + [end] for end in (60.0, 62.0, 64.0, 66.0, 68.0)))
-    assert rule.stops([47.6] * 4, 5)
-    assert not rule.stops([47.7] * 4, 5)
+    assert rule.knowing(5)([47.6] * 4)
+    assert not rule.knowing(5)([47.7] * 4)
 
 
 def test_the_report_is_of_the_first_three_of_five_epochs() -> None:

@@ -6,6 +6,7 @@ import ast
 import csv
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from torch import nn
 
 from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
 from darts.blackbox.evaluators.train import TrainEvaluator
+from darts.blackbox.executors import Died, Processes
 from darts.blackbox.loop import Answer, BlackBox
 from darts.blackbox.methods.base import Baseline, Candidate
 from darts.blackbox.methods.local_search import LocalSearch
@@ -35,7 +37,7 @@ from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
 from darts.training.fit import FitMonitor, FitState, evaluate, fit, initialised
 from darts.training.recipe import Recipe
-from darts.training.worker import Job
+from darts.training.worker import Job, Trained
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.spaces.cells import CellSpace
@@ -102,14 +104,14 @@ def test_how_to_train_is_left_to_the_one_loop_that_fits(
     """The evaluator hands over a recipe of its numbers; neither it nor its worker has optimizers or schedules."""
     jobs: list[Job] = []
 
-    def train(job: Job, go_on: Callable[[float], bool]) -> bool:
+    def train(job: Job) -> Trained:
         jobs.append(job)
-        return go_on(50.0)
+        return Trained((50.0,))
 
-    monkeypatch.setattr(evaluator, "_train", train)
+    monkeypatch.setattr(evaluator.place, "run", train)
     evaluator.submit(Candidate(4, GOOD, 6))()
     plain = opened(TrainEvaluator([3], batch_size=16, lr=0.3, weight_decay=0.01, seed=5))
-    monkeypatch.setattr(plain, "_train", train)
+    monkeypatch.setattr(plain.place, "run", train)
     plain.submit(Candidate(0, DEAD, 3))()
     plain.close()
     assert jobs == [
@@ -140,20 +142,45 @@ def test_workers_get_task_device_and_plug_ins_of_the_run() -> None:
     assert task.device == task.train.next()[0].device == torch.device("meta")
     told = {"split": 2 / 3, "batch_size": 16, "seed": 4, "subset": 0.5}
     assert made == [{**told, "device": torch.device("cpu")}, {**told, "device": torch.device("meta")}]
-    assert evaluator.alive == set()
+    assert isinstance(evaluator.place, Processes)
+    assert evaluator.place.alive == set()
     evaluator.close()
 
 
-def test_a_worker_that_dies_is_replaced_and_its_candidate_tried_once_more(
+def process_of(evaluator: TrainEvaluator) -> int:
+    assert isinstance(evaluator.place, Processes)
+    (process,) = evaluator.place.alive
+    return process.pid
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_candidate_tried_as_it_was(
     evaluator: TrainEvaluator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = evaluator.value(GOOD, 2)
-    (worker,) = evaluator.alive
-    os.kill(worker.process.pid or 0, signal.SIGKILL)
-    again = evaluator.value(GOOD, 2)
-    assert again is not None
-    assert "died (exit status -9)" in caplog.text
-    assert evaluator.value(GOOD, 2) == expected
+    """In the middle of a training, and between two."""
+    expected = evaluator.value(GOOD, 6)
+    pending = evaluator.submit(Candidate(1, GOOD, 6))
+    time.sleep(0.02)
+    os.kill(process_of(evaluator), signal.SIGKILL)
+    assert pending().value == expected
+    if "died: it was killed, or ran out of memory" in caplog.text:
+        assert pending().epochs == 6, "what was lost is not charged"
+    os.kill(process_of(evaluator), signal.SIGKILL)
+    assert evaluator.value(GOOD, 6) == expected
+    assert "died: it was killed, or ran out of memory" in caplog.text
+
+
+def test_a_candidate_whose_processes_are_always_killed_fails(
+    evaluator: TrainEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def killed(job: Job) -> Trained:
+        seeds.append(job.seed)
+        raise Died("it was killed")
+
+    monkeypatch.setattr(evaluator.place, "run", killed)
+    assert evaluator.submit(Candidate(0, GOOD, 2))() == Outcome(None, 0)
+    assert seeds == [0, 0]
 
 
 def test_a_candidate_that_always_diverges_fails_and_the_search_goes_on() -> None:
@@ -191,12 +218,11 @@ def test_a_second_attempt_is_another_one_and_the_last(
     """What the first one took is charged, its curve forgotten."""
     seeds = []
 
-    def train(job: Job, go_on: Callable[[float], bool]) -> bool:
-        go_on(50.0)
+    def train(job: Job) -> Trained:
         seeds.append(job.seed)
-        return ends[len(seeds) - 1]
+        return Trained((50.0,), diverged=not ends[len(seeds) - 1])
 
-    monkeypatch.setattr(evaluator, "_train", train)
+    monkeypatch.setattr(evaluator.place, "run", train)
     assert evaluator.submit(Candidate(0, GOOD, 2))() == expected
     assert seeds == [0, 1]
 
@@ -211,17 +237,18 @@ def test_a_rule_judges_its_own_length_by_what_was_complete_when_a_training_began
         for number in range(count):
             evaluator.learn(Candidate(number, GOOD, 6), Outcome(50.0, 6, (50.0,) * 6))
 
-    def train(job: Job, go_on: Callable[[float], bool]) -> bool:
+    def train(job: Job) -> Trained:
         learn(1)
-        said.append(go_on(0.0))
-        return True
+        assert job.stops is not None
+        said.append(pickle.loads(pickle.dumps(job.stops))([0.0]))  # as it gets to a worker
+        return Trained((0.0,))
 
-    monkeypatch.setattr(evaluator, "_train", train)
+    monkeypatch.setattr(evaluator.place, "run", train)
     evaluator.learn(Candidate(9, GOOD, 6), Outcome(50.0, 2, (50.0,) * 2))
     learn(4)
     for epochs in (6, 6, 2):
         evaluator.submit(Candidate(9, GOOD, epochs))()
-    assert said == [True, False, True]
+    assert said == [False, True, False]
     assert evaluator.rules[6].complete == [(50.0,) * 6] * 7
     assert evaluator.report() == {}
     evaluator.begin(None)
@@ -231,8 +258,7 @@ def test_a_rule_judges_its_own_length_by_what_was_complete_when_a_training_began
 
 def test_a_worker_leaves_ctrl_c_to_the_search(evaluator: TrainEvaluator, caplog: pytest.LogCaptureFixture) -> None:
     expected = evaluator.value(GOOD, 2)
-    (worker,) = evaluator.alive
-    os.kill(worker.process.pid or 0, signal.SIGINT)
+    os.kill(process_of(evaluator), signal.SIGINT)
     assert evaluator.value(GOOD, 2) == expected
     assert caplog.text == ""
 
@@ -306,7 +332,7 @@ def test_two_workers_train_the_values_that_one_does() -> None:
         answers: list[Answer] = []
         try:
             BlackBox(RandomSearch(), SPACE, evaluator, 5).run(0, note=answers.append)
-            assert len(evaluator.alive) == workers
+            assert len(evaluator.place.alive) == workers
         finally:
             evaluator.close()
         found.append([answer[:3] for answer in answers])

@@ -1,12 +1,10 @@
-"""Workers: processes of their own that train as this one would, with parts of plug-ins, on the chosen device."""
+"""Trainings of candidates: by recipe and seed alone, with parts of plug-ins, on the chosen device."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from darts.blackbox.executors import Processes
 from darts.run.seeding import make_generator
 from darts.tasks.base import Task
 from darts.tasks.classification import Classification
@@ -22,7 +21,7 @@ from darts.tasks.datasets.fake import Fake
 from darts.training import worker
 from darts.training.fit import FitMonitor, FitState, evaluate, fit, initialised
 from darts.training.recipe import Recipe
-from darts.training.worker import Died, Job, Site, Worker
+from darts.training.worker import Job, Site, Trained, train
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.operations import OPERATIONS
@@ -36,20 +35,7 @@ CPU = torch.device("cpu")
 
 
 def site(space: CellSpace = SPACE, device: torch.device = CPU, plugins: tuple[str, ...] = ()) -> Site:
-    return Site(space, MAKE_TASK, 4, 1, device, 1, plugins)
-
-
-@pytest.fixture
-def started() -> Iterator[Callable[[Site], Worker]]:
-    workers = []
-
-    def start(where: Site) -> Worker:
-        workers.append(Worker(where))
-        return workers[-1]
-
-    yield start
-    for one in workers:
-        one.close()
+    return Site(str(uuid.uuid4()), space, MAKE_TASK, 4, 1, device, 1, plugins)
 
 
 class Curve(FitMonitor):
@@ -74,44 +60,28 @@ def trained_here(
     return network, curve.values
 
 
-def told(one: Worker, job: Job) -> list[float]:
-    """The curve that a worker tells."""
-    curve: list[float] = []
-    assert one.train(job, lambda value: not curve.append(value))  # type: ignore[func-returns-value]
-    return curve
-
-
-def test_a_worker_trains_as_this_process_does_job_by_job(started: Callable[[Site], Worker], tmp_path: Path) -> None:
+def test_a_worker_trains_job_by_job(tmp_path: Path) -> None:
     """By recipe and seed, whatever it trained before; weights are kept, and a child begins with its parent's."""
-    one, recipe, file = started(site()), Recipe(2, 0.05), tmp_path / "0.pt"
+    one, recipe, file = site(), Recipe(2, 0.05), tmp_path / "0.pt"
     network, curve = trained_here(CELL, recipe, 3)
-    assert told(one, Job(CELL, recipe, 3, keep=file)) == curve
+    assert train(one, Job(CELL, recipe, 3, keep=file)) == Trained(tuple(curve))
     kept = torch.load(file, weights_only=True)
     assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
     other = Recipe(3, 0.2, weight_decay=0.0)
-    assert told(one, Job(CELL, other, 4)) == trained_here(CELL, other, 4)[1]
+    assert list(train(one, Job(CELL, other, 4)).curve) == trained_here(CELL, other, 4)[1]
     _, inherited = trained_here(CHILD, recipe, 3, parent=network)
-    assert told(one, Job(CHILD, recipe, 3, parent=(file, CELL))) == inherited != trained_here(CHILD, recipe, 3)[1]
-    assert told(one, Job(CELL, recipe, 3)) == curve
+    found = train(one, Job(CHILD, recipe, 3, parent=(file, CELL)))
+    assert list(found.curve) == inherited != trained_here(CHILD, recipe, 3)[1]
+    assert list(train(one, Job(CELL, recipe, 3)).curve) == curve
 
 
-def test_a_worker_stops_where_it_is_told_to_and_says_where_a_training_diverged(
-    started: Callable[[Site], Worker], tmp_path: Path
-) -> None:
-    one, curve, file = started(site()), [], tmp_path / "0.pt"
-    assert one.train(Job(CELL, Recipe(6, 0.05), 0), lambda value: bool(curve.append(value)))
-    assert curve == trained_here(CELL, Recipe(6, 0.05), 0)[1][:1]
-    assert one.train(Job(CELL, Recipe(6, 1e30), 0, keep=file), lambda value: True) is False
+def test_a_worker_stops_where_it_is_told_to_and_says_where_a_training_diverged(tmp_path: Path) -> None:
+    one, file = site(), tmp_path / "0.pt"
+    found = train(one, Job(CELL, Recipe(6, 0.05), 0, stops=lambda curve: len(curve) == 2))
+    assert found == Trained(tuple(trained_here(CELL, Recipe(6, 0.05), 0)[1][:2]))
+    assert train(one, Job(CELL, Recipe(6, 1e30), 0, keep=file)).diverged
     assert not file.exists()
-    assert told(one, Job(CELL, Recipe(1), 0)) == trained_here(CELL, Recipe(1), 0)[1]
-
-
-def test_a_worker_that_is_gone_says_how_it_went(started: Callable[[Site], Worker]) -> None:
-    one = started(site())
-    told(one, Job(CELL, Recipe(1), 0))
-    os.kill(one.process.pid or 0, signal.SIGKILL)
-    with pytest.raises(Died, match="exit status -9"):
-        one.train(Job(CELL, Recipe(1), 0), lambda value: True)
+    assert list(train(one, Job(CELL, Recipe(1), 0)).curve) == trained_here(CELL, Recipe(1), 0)[1]
 
 
 PLUGIN = """
@@ -134,17 +104,23 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("their_operations", None)
 
 
-def test_a_worker_knows_the_operations_of_a_plug_in(plugin: str, started: Callable[[Site], Worker]) -> None:
-    """It is a fresh process: without the package's name it dies of the first cell that has one."""
+def test_a_process_knows_the_operations_of_a_plug_in(plugin: str) -> None:
+    """It is a fresh one: without the package's name it does not know a cell that has one."""
     space, recipe = CellSpace(3, ["none", "skip_connect", "theirs"]), Recipe(2, 0.05)
     cell = space.parse("|theirs~0|+|none~0|theirs~1|")
-    one = started(site(space, plugins=(plugin,)))
-    curve = told(one, Job(cell, recipe, 0))
-    with pytest.raises(Died, match="exit status 1"):
-        started(site(space)).train(Job(cell, recipe, 0), lambda value: True)
+    for known in ((), (plugin,)):
+        place = Processes(site(space, plugins=known), 1, None)
+        try:
+            if not known:
+                with pytest.raises(ValueError, match="theirs"):
+                    place.run(Job(cell, recipe, 0))
+                continue
+            curve = place.run(Job(cell, recipe, 0)).curve
+        finally:
+            place.close()
     assert "theirs" not in OPERATIONS, "this process did not register it so far"
     __import__(plugin)
-    assert curve == trained_here(cell, recipe, 0, space)[1]
+    assert list(curve) == trained_here(cell, recipe, 0, space)[1]
 
 
 def test_task_and_networks_are_on_the_device_that_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,11 +132,7 @@ def test_task_and_networks_are_on_the_device_that_was_chosen(monkeypatch: pytest
         seen.update(devices={tensor.device.type for tensor in tensors}, task=task.device, recipe=recipe)
 
     monkeypatch.setattr(worker, "fit", noted)
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
     network, _ = trained_here(CELL, Recipe(1), 0)
     torch.save(network.state_dict(), tmp_path / "0.pt")
-    mine, theirs = multiprocessing.Pipe()
-    mine.send(Job(CHILD, Recipe(5), 0, parent=(tmp_path / "0.pt", CELL)))
-    mine.close()
-    worker._serve(theirs, site(device=torch.device("meta")))
+    train(site(device=torch.device("meta")), Job(CHILD, Recipe(5), 0, parent=(tmp_path / "0.pt", CELL)))
     assert seen == {"devices": {"meta"}, "task": torch.device("meta"), "recipe": Recipe(5)}
