@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import socket
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import ProcessPoolExecutor
@@ -146,8 +147,9 @@ class Ray(Executor):
             ) from None
         own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
         try:
+            _reach(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"evaluator.address: no Ray cluster at {address} ({reason(error)}); start one with ray start --head, "
                 "or leave the address out for one on this machine"
@@ -166,6 +168,17 @@ class Ray(Executor):
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Look whether somebody listens there, which Ray itself tries for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = (address or "").rpartition("/")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 EXECUTORS: dict[str, type[Executor]] = {"serial": Serial, "process": Processes, "ray": Ray}

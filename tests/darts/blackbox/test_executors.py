@@ -1,0 +1,162 @@
+"""Executors: the same values wherever a candidate is trained, and what becomes of those whose process is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts.blackbox.executors import EXECUTORS, Died, Executor, Processes
+from darts.run.errors import UserError
+from darts.tasks.classification import Classification
+from darts.tasks.datasets.fake import Fake
+from darts.training.recipe import Recipe
+from darts.training.worker import Job, Site, Trained, train
+from supernet.spaces.cells import CellSpace
+
+SPACE = CellSpace()
+CELLS = [SPACE.genotype(index) for index in (3, 77, 15_000, 9_999)]
+MAKE_TASK = partial(Classification, Fake(images=96, num_classes=3), 0.5, 16, 0)
+LONG = Recipe(100_000, 0.05)
+
+
+def site() -> Site:
+    return Site(uuid.uuid4().hex, SPACE, MAKE_TASK, 2, 1, torch.device("cpu"), 1)
+
+
+@pytest.fixture(
+    params=["serial", "process", pytest.param("ray", marks=pytest.mark.slow)],
+)
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param == "ray":
+        pytest.importorskip("ray", reason="Ray is an extra")
+    made = EXECUTORS[request.param](site(), 1 if request.param == "serial" else 2, None)
+    yield made
+    made.close()
+
+
+def test_every_executor_gives_the_values_of_this_process(executor: Executor) -> None:
+    """Of several trainings at a time, each under its own job."""
+    jobs = [Job(cell, Recipe(epochs, 0.05), seed) for cell in CELLS for epochs, seed in ((1, 0), (2, 5))]
+    found: dict[int, Trained] = {}
+
+    def ask(places: list[int]) -> None:
+        for place in places:
+            found[place] = executor.run(jobs[place])
+
+    threads = [threading.Thread(target=ask, args=([*range(start, len(jobs), 2)],)) for start in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    here = site()
+    assert [found[place] for place in range(len(jobs))] == [train(here, job) for job in jobs]
+
+
+def test_a_process_that_is_killed_takes_its_own_candidate_alone() -> None:
+    executor = Processes(site(), 2, None)
+    outcomes: dict[str, Trained | Died] = {}
+
+    def ask(name: str, job: Job) -> None:
+        try:
+            outcomes[name] = executor.run(job)
+        except Died as problem:
+            outcomes[name] = problem
+
+    try:
+        victim = threading.Thread(target=ask, args=("victim", Job(CELLS[2], LONG, 0)))
+        victim.start()
+        while not executor.alive:
+            time.sleep(0.01)
+        (process,) = executor.alive
+        other = threading.Thread(target=ask, args=("other", Job(CELLS[1], Recipe(20, 0.05), 0)))
+        other.start()
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGKILL)
+        for thread in (victim, other):
+            thread.join(60)
+        assert isinstance(outcomes["victim"], Died)
+        assert outcomes["other"] == train(site(), Job(CELLS[1], Recipe(20, 0.05), 0))
+        assert executor.run(Job(CELLS[2], Recipe(1, 0.05), 0)).curve, "another process takes over"
+    finally:
+        executor.close()
+
+
+def test_closing_ends_what_is_under_way_at_once() -> None:
+    executor = Processes(site(), 1, None)
+    outcomes: list[Died] = []
+
+    def ask() -> None:
+        try:
+            executor.run(Job(CELLS[2], LONG, 0))
+        except Died as problem:
+            outcomes.append(problem)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not executor.alive:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    executor.close()
+    thread.join(30)
+    assert time.monotonic() - begun < 20
+    assert outcomes
+    with pytest.raises(Died, match="the run ends"):
+        executor.run(Job(CELLS[2], Recipe(1, 0.05), 0))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it has just ended
+        return b""
+
+
+@pytest.mark.slow
+def test_a_ray_worker_that_is_killed_is_a_death() -> None:
+    pytest.importorskip("ray", reason="Ray is an extra")
+    executor = EXECUTORS["ray"](site(), 1, None)
+    outcomes: list[Exception | Trained] = []
+
+    def training() -> list[int]:
+        return [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if b"ray::train" in _read(file)]
+
+    def ask() -> None:
+        try:
+            outcomes.append(executor.run(Job(CELLS[2], LONG, 0)))
+        except Died as problem:
+            outcomes.append(problem)
+
+    try:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while not (found := training()):
+            time.sleep(0.1)
+        os.kill(found[0], signal.SIGKILL)
+        thread.join(60)
+        assert len(outcomes) == 1
+        assert isinstance(outcomes[0], Died)
+    finally:
+        executor.close()
+
+
+def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"not installed; pip install 'darts-supernet\[ray\]'"):
+        EXECUTORS["ray"](site(), 1, None)
+
+
+@pytest.mark.slow
+def test_an_address_without_a_cluster_is_refused() -> None:
+    pytest.importorskip("ray", reason="Ray is an extra")
+    with pytest.raises(UserError, match=r"evaluator.address: no Ray cluster at 127.0.0.1:1"):
+        EXECUTORS["ray"](site(), 1, "127.0.0.1:1")
