@@ -59,7 +59,18 @@ def sweep(command: Command, overrides: list[str], own_configs: Path | None) -> i
     try:
         hydra.main(config_path=str(home), config_name=command.name, version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split())) from None
+        text = " ".join(str(error).split())
+        if "Could not find 'hydra/launcher/" in text:
+            extra = "ray" if "launcher/ray" in text else "cluster"
+            text = f"cluster: its launcher is not installed; pip install 'darts-supernet[{extra}]'"
+        raise UserError(text) from None
+    except RuntimeError as error:
+        if "srun" not in str(error):
+            raise
+        raise UserError(
+            "cluster: this is no machine of a Slurm cluster (there is no srun); start it on a login node, or try the "
+            "sweep out here with cluster=slurm_here"
+        ) from None
     return 0
 
 

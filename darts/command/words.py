@@ -79,6 +79,8 @@ def asked(command: Command, words: list[str]) -> tuple[Command, Call] | int:
             f"{swept.input_line}: several values need -m (darts {command.name} -m ...); a list is written key=[a,b]"
         )
     given = {override.key_or_group: override.value() for override in parsed}
+    if given.get("cluster") is not None:
+        raise UserError(f"cluster: it says where the jobs of a sweep run; add -m (darts {command.name} -m ...)")
     settings = compose_config(command.name, [*command.implied(given), *overrides], own_configs)
     return command, Call(settings, set(given), positional, own_configs)
 

@@ -1,0 +1,63 @@
+"""Sweeps on launchers: every YAML of the group whose package is here, and what is said where one is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CLUSTERS = {
+    file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))["defaults"][0]["override /hydra/launcher"]
+    for file in sorted((Path(__file__).parents[3] / "configs" / "cluster").glob("*.yaml"))
+}
+PACKAGES = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+WORDS = ["method=plain", "dataset=fake", "budget.epochs=1", "network.channels=2", "oracle=none"]
+
+
+def darts(*words: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "darts", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=200)
+
+
+def plugin(cluster: str) -> str:
+    return f"hydra_plugins.hydra_{PACKAGES[CLUSTERS[cluster]]}_launcher"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "ray" else name for name in CLUSTERS if name != "slurm"],
+)
+def test_a_sweep_makes_all_jobs_and_skips_those_that_are_finished(cluster: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(plugin(cluster)) is None:
+        pytest.skip(f"{plugin(cluster)} is an extra")
+    line = ["search", "-m", "seed=0,1", f"cluster={cluster}", *WORDS, f"run_dir={tmp_path / 'sweep'}"]
+    done = darts(*line)
+    assert done.returncode == 0, done.stderr
+    results = [tmp_path / "sweep" / f"seed={seed}" / "result.json" for seed in (0, 1)]
+    cells = [json.loads(file.read_text())["cell"] for file in results]
+    before = [file.stat().st_mtime_ns for file in results]
+    results[1].unlink()
+    again = darts(*line)
+    assert again.returncode == 0, again.stderr
+    assert results[0].stat().st_mtime_ns == before[0]
+    assert [json.loads(file.read_text())["cell"] for file in results] == cells
+
+
+def test_slurm_without_slurm_is_one_message(tmp_path: Path) -> None:
+    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(plugin("slurm")) is None:
+        pytest.skip("submitit is an extra")
+    done = darts("search", "-m", "seed=0,1", "cluster=slurm", *WORDS, f"run_dir={tmp_path / 'sweep'}")
+    assert done.returncode == 2
+    assert "there is no srun" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cluster_without_a_sweep_is_refused() -> None:
+    done = darts("search", "cluster=joblib")
+    assert done.returncode == 2
+    assert "cluster: it says where the jobs of a sweep run; add -m" in done.stderr
