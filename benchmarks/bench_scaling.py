@@ -15,11 +15,11 @@ compare      seconds of `darts compare` on 10,000 runs of a table's search, and 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -249,7 +249,7 @@ def main() -> None:
         else:
             given.json.write_text(json.dumps(images_per_second(*SIZES[given.child])))
         return
-    if shutil.which("ray") is None:
+    if importlib.util.find_spec("ray") is None:
         EXECUTORS.pop("ray", None)
     found = {name: PARTS[name](given.rounds) for name in given.parts}
     cores = len(os.sched_getaffinity(0))

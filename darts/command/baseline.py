@@ -29,7 +29,15 @@ class BaselineCommand(Command):
         from darts.blackbox.runs import Unfinished, prepare, run_all
         from darts.report.baseline_figures import draw_baseline
         from darts.report.text import print_baseline
-        from darts.run.folder import begin, check_goes_on, chosen_run_dir, read_config, resuming, understood
+        from darts.run.folder import (
+            begin,
+            check_goes_on,
+            chosen_run_dir,
+            read_config,
+            resuming,
+            say_plugins,
+            understood,
+        )
         from darts.run.settings import anchored
 
         settings = call.settings
@@ -49,6 +57,7 @@ class BaselineCommand(Command):
                     print_baseline(BaselineResult.read(folder / "result.json"), folder)
                 return 0
             check_goes_on(folder)
+            say_plugins(stored, settings["plugins"])
             settings = stored | {key: settings[key] for key in ("plugins", *(call.given & {"device"}))}
             prepared = prepare(settings)
         try:

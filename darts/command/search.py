@@ -117,7 +117,7 @@ def resume(call: Call) -> Prepared | None:
     """
     from darts.run.checkpoint import checkpoint_paths
     from darts.run.environment import differences, environment
-    from darts.run.folder import check_goes_on, read_config, understood, write_config
+    from darts.run.folder import check_goes_on, read_config, say_plugins, understood, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored, with_values_of
     from darts.search.build import build_search
@@ -148,6 +148,7 @@ def resume(call: Call) -> Prepared | None:
             complete(result, space, relaxation, settings, folder)
         return None
     ranks.agreed(partial(check_goes_on, folder))
+    say_plugins(stored, settings["plugins"])
     changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
     if "dataset.root" in given:
         if "root" not in stored["dataset"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -69,10 +70,15 @@ def check_goes_on(path: Path, shared: bool = False) -> None:
     out of it, unless several may work there.
 
     Raises:
-        UserError: it cannot, or is.
+        UserError: it cannot, or is, or a link leads out of it.
     """
     if not ranks.first():
         return
+    if outside := [link for link in path.rglob("*") if link.is_symlink() and not _is_inside(link, path)]:
+        raise UserError(
+            f"resume: {outside[0]} is a link to {outside[0].resolve()}, and a run writes inside its own folder alone; "
+            "put back what belongs there"
+        )
     try:
         if not shared:
             lock(path, "resume")
@@ -84,9 +90,22 @@ def check_goes_on(path: Path, shared: bool = False) -> None:
         ) from None
 
 
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def _try_out(path: Path) -> None:
     with tempfile.TemporaryFile(dir=path, buffering=0) as stream:
         stream.write(b"1")  # a full disk gives files, but no bytes
+
+
+def say_plugins(stored: Mapping[str, Any], given: Sequence[str]) -> None:
+    """A line about plug-ins that a run was made with and that nobody named now: a config imports nothing by itself."""
+    if missing := [name for name in stored.get("plugins") or () if name not in given]:
+        logging.getLogger(__name__).warning(
+            "note: the run was made with plugins=[%s], which a folder cannot bring along; give them if it needs them",
+            ",".join(map(str, missing)),
+        )
 
 
 def begin(

@@ -1,4 +1,4 @@
-"""One network trained from scratch, kept at every epoch's end, and judged once."""
+"""One network trained from scratch, kept on the way, and judged once."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from darts.run.errors import reason
 
 BACKGROUND = (255, 255, 255)  # below transparent pixels
+MOST_PIXELS = 2**26  # of a file; a small file may say that it is of any size
 
 
 class BadImage(Exception):
@@ -29,7 +30,10 @@ def decode(path: Path, size: int, mode: str = "RGB") -> tuple[Tensor, str, tuple
     """
     try:
         with Image.open(path) as opened:
-            frames, before = getattr(opened, "n_frames", 1), opened.size
+            before = opened.size
+            if before[0] * before[1] > MOST_PIXELS:
+                raise BadImage(f"{before[0]:,} x {before[1]:,} pixels; at most {MOST_PIXELS:,} are decoded")
+            frames = getattr(opened, "n_frames", 1)
             opened.draft("RGB", (2 * size, 2 * size))  # JPEGs are decoded at a fraction of their size
             image = ImageOps.fit(_rgb(ImageOps.exif_transpose(opened)), (size, size))
     except UnidentifiedImageError:

@@ -86,9 +86,27 @@ def test_a_link_in_a_stranger_s_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "mine.txt").write_text("precious")
     (tmp_path / "run" / NAME).symlink_to(tmp_path / "mine.txt")
-    with pytest.raises(UserError, match=r"^resume: cannot write to"):
+    with pytest.raises(UserError, match="is a link to"):
         check_goes_on(tmp_path / "run")
+    with pytest.raises(OSError, match="symbolic links"):
+        lock(tmp_path / "run", "resume")
     assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "runs.jsonl", "tensorboard"])
+def test_a_run_does_not_go_on_through_a_link_that_leads_out_of_its_folder(name: str, tmp_path: Path) -> None:
+    """Whoever made it may have meant something else of ours to be written to; links within it are its own affair."""
+    folder, other = tmp_path / "run", tmp_path / "precious"
+    folder.mkdir()
+    other.mkdir()
+    (folder / "inside").mkdir()
+    (folder / "also").symlink_to(folder / "inside")
+    check_goes_on(folder)
+    release(folder)
+    (folder / name).symlink_to(other)
+    with pytest.raises(UserError, match=f"{name} is a link to {other}, and a run writes inside its own folder"):
+        check_goes_on(folder)
+    assert not list(other.iterdir())
 
 
 def test_a_copy_of_a_folder_is_free(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from darts.command.config import compose_config
 from darts.run.errors import UserError
 from darts.run.parts import build_part
 from darts.tasks.datasets.base import Dataset, Images, Smaller, resized
+from darts.tasks.datasets.decoding import BadImage, decode
 from darts.tasks.datasets.digits import Digits
 from darts.tasks.datasets.fake import Fake
 from darts.tasks.datasets.image_folder import ImageFolder
@@ -224,6 +225,17 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     found = decoded(tmp_path, lambda path: save(path, stored, exif=exif, quality=100, subsampling=0), "jpg", 32)
     np.testing.assert_array_equal(found[:, 18:] > 128, True)
     np.testing.assert_array_equal(found[:, :14] > 128, False)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "gif"])
+def test_a_small_file_of_very_many_pixels_is_not_decoded(suffix: str, tmp_path: Path) -> None:
+    """What its header says is believed before its pixels are."""
+    file = tmp_path / f"bomb.{suffix}"
+    options = {"compression": "tiff_adobe_deflate"} if suffix == "tiff" else {}
+    Image.new("1" if suffix != "gif" else "P", (12_000, 6_000)).save(file, **options)
+    assert file.stat().st_size < 2_000_000
+    with pytest.raises(BadImage, match="12,000 x 6,000 pixels; at most 67,108,864 are decoded"):
+        decode(file, 8)
 
 
 def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
