@@ -114,7 +114,7 @@ def test_a_tuning_killed_at_random_instants_keeps_every_trial_that_had_ended(tmp
     """Its trials are drawn by what was begun before, as for several machines, so it is another study from there on."""
     optuna = pytest.importorskip("optuna", reason="Optuna is an extra")
     words = ["tune", f"cell={CELL}", *DATA, "trials=6", "recipe.epochs=9", "parameters.network.channels.choices=[2]"]
-    words += ["parameters.network.cells={low: 1, high: 1}", "data.held_out=0.2"]
+    words += ["parameters.network.cells=null", "network.cells=1", "data.held_out=0.2"]
     lasts = left_to_run(words, tmp_path / "whole")
     folder, rng = tmp_path / "killed", random.Random("tune")
     known: dict[int, tuple[str, float | None]] = {}
