@@ -7,6 +7,7 @@ from pathlib import Path
 
 from darts import __version__
 from darts.command.base import Call, Command, commands, named_plugins
+from darts.run import ranks
 from darts.run.errors import UserError
 
 OVERVIEW = """darts: differentiable architecture search over the NAS-Bench-201 cell
@@ -69,6 +70,8 @@ def asked(command: Command, words: list[str]) -> tuple[Command, Call] | int:
     if multirun:
         if not command.sweeps:
             raise UserError(f"-m: darts {command.name} makes no sweeps; darts search does")
+        if ranks.started():
+            raise UserError("-m: torchrun shares one run among processes; start a sweep without it, with cluster=NAME")
         from darts.command.sweep import sweep
 
         return sweep(command, overrides, own_configs)

@@ -124,7 +124,7 @@ def begin(
         UserError: the folder holds a run already, or cannot be written, or whatever `build` raises.
     """
     make = partial(_begin, path, command, settings, build, folders, shared)
-    return ranks.agreed(make if ranks.first() else build)
+    return ranks.agreed(make if ranks.first() else build, in_turn=True)
 
 
 def _begin(

@@ -84,7 +84,8 @@ def joined() -> Iterator[None]:
     backends = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     dist.init_process_group(backends, store=store, rank=number, world_size=count)
     _size, _rank = dist.get_world_size(), dist.get_rank()
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
         if first():
             yield
@@ -192,8 +193,12 @@ def spread(items: Iterable[Item], measure: Callable[[Item], Value]) -> list[Valu
     return [parts[place % _size][place] for place in range(len(own))]  # type: ignore[misc]
 
 
-def agreed(build: Callable[[], Value]) -> Value:
+def agreed(build: Callable[[], Value], in_turn: bool = False) -> Value:
     """What `build` makes, everywhere or nowhere.
+
+    Args:
+        build: may itself come to functions of this module, unless in turn.
+        in_turn: the others begin when the first is done, which may have downloaded or decoded something for all.
 
     Raises:
         UserError: of the first process that cannot.
@@ -201,10 +206,14 @@ def agreed(build: Callable[[], Value]) -> Value:
     if _size == 1:
         return build()
     made, problem = None, None
+    if in_turn and _rank > 0:
+        from_first(None)
     try:
         made = build()
     except UserError as error:
         problem = str(error)
+    if in_turn and _rank == 0:
+        from_first(None)
     problems = gathered(problem)
     failed = [place for place, told in enumerate(problems) if told is not None]
     if not failed:

@@ -328,6 +328,42 @@ def test_several_workers_give_the_same_run_whatever_is_ready_first(method: Basel
     assert sum(answer.epochs for answer in answers) <= 20 * 4
 
 
+@pytest.mark.parametrize(("ahead", "meanwhile"), [(0, 1), (3, 4)])
+def test_candidates_ahead_keep_a_worker_busy_while_the_first_takes_its_time(
+    ahead: int, meanwhile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is told first, whatever is ready before it."""
+    evaluator = opened(TrainEvaluator([1], channels=2, batch_size=16, workers=2, ahead=ahead))
+    ready: list[str] = []
+    first = str(asked_by_chance(12)[0])
+
+    def run(job: Job) -> Trained:
+        deadline = time.monotonic() + 20
+        while str(job.genotype) == first and len(ready) < meanwhile and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if str(job.genotype) == first:
+            time.sleep(0.2)  # time for one that should not be there
+        ready.append(str(job.genotype))
+        return Trained((1.0,))
+
+    monkeypatch.setattr(evaluator.place, "run", run)
+    answers: list[Answer] = []
+    try:
+        BlackBox(RandomSearch(), SPACE, evaluator, 12).run(0, note=answers.append)
+    finally:
+        evaluator.close()
+    assert ready.index(first) == meanwhile
+    assert [answer.cell for answer in answers] == [str(cell) for cell in asked_by_chance(12)]
+
+
+def asked_by_chance(count: int) -> list[Genotype]:
+    """What a random search of seed 0 asks for."""
+    method = RandomSearch()
+    method.start(SPACE, random.Random("0/RandomSearch"), count, (1,), 1)
+    asked = [method.ask() for _ in range(count)]
+    return [found[0].genotype for found in asked if found]
+
+
 @pytest.mark.slow
 def test_two_workers_train_the_values_that_one_does() -> None:
     found = []

@@ -105,6 +105,8 @@ def test_mistakes_are_told_once(tmp_path: Path) -> None:
     error = ended(torchrun([*SEARCH, "weight_step.lr=-1", f"run_dir={tmp_path / 'run'}"]), None)
     assert error.count("weight_step.lr, lr_min: got -1") == 1
     assert not (tmp_path / "run").exists()
+    error = ended(torchrun(["search", "-m", "seed=0,1"]), None)
+    assert error.count("-m: torchrun shares one run among processes") == 1
 
 
 @pytest.mark.slow
