@@ -28,10 +28,8 @@ def plugin(cluster: str) -> str:
     return f"hydra_plugins.hydra_{PACKAGES[CLUSTERS[cluster]]}_launcher"
 
 
-@pytest.mark.parametrize(
-    "cluster",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "ray" else name for name in CLUSTERS if name != "slurm"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [name for name in CLUSTERS if name != "slurm"])
 def test_a_sweep_makes_all_jobs_and_skips_those_that_are_finished(cluster: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(plugin(cluster)) is None:
         pytest.skip(f"{plugin(cluster)} is an extra")

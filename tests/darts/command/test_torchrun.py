@@ -99,6 +99,7 @@ def test_a_killed_worker_ends_the_run_within_seconds_and_it_goes_on_to_the_same_
     same(folder, whole)
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_once(tmp_path: Path) -> None:
     error = ended(torchrun(["baseline"]), None)
     assert error.count("darts baseline runs in one process") == 1

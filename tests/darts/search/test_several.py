@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from tests import several
 
 PROCESSES = 2
+OTHERS = tuple(name for name in several.CASES if name not in several.QUICK)
 BOUNDS = {"20 in float64": 1e-9, "1 in float32": 1e-5}
 
 
@@ -20,31 +23,35 @@ def torchrun(*words: object, processes: int = PROCESSES) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *own, *map(str, words)]
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, dict[str, torch.Tensor]]]]:
-    """By process."""
-    folder = tmp_path_factory.mktemp("several")
-    process = subprocess.Popen(torchrun(several.__file__, folder), stderr=subprocess.PIPE, text=True)
-    alone()  # meanwhile
-    error = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, error
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+@cache
+def alone(names: tuple[str, ...]) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
+    return several.everything(PROCESSES, names)
 
 
 @cache
-def alone() -> dict[str, dict[str, dict[str, torch.Tensor]]]:
-    return several.everything(PROCESSES)
+def found(names: tuple[str, ...]) -> list[dict[str, dict[str, dict[str, torch.Tensor]]]]:
+    """By process."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(torchrun(several.__file__, folder, *names), stderr=subprocess.PIPE, text=True)
+        alone(names)  # meanwhile
+        error = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, error
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
-@pytest.mark.parametrize("name", [*several.CASES, "retrain"])
-def test_processes_equal_groups(name: str, found: list[dict[str, dict[str, dict[str, torch.Tensor]]]]) -> None:
+@pytest.mark.parametrize(
+    ("name", "among"),
+    [(name, several.QUICK) for name in several.QUICK]
+    + [pytest.param(name, OTHERS, marks=pytest.mark.slow) for name in OTHERS],
+)
+def test_processes_equal_groups(name: str, among: tuple[str, ...]) -> None:
     for what, bound in BOUNDS.items():
-        expected = alone()[name][what]
-        for values in (process[name][what] for process in found):
+        expected = alone(among)[name][what]
+        for values in (process[name][what] for process in found(among)):
             assert values.keys() == expected.keys()
             for key, value in values.items():
                 assert torch.allclose(value, expected[key], rtol=bound, atol=bound), (what, key)
-        first, other = (process[name][what] for process in found)
+        first, other = (process[name][what] for process in found(among))
         assert all(torch.equal(first[key], other[key]) for key in first)
 
 
