@@ -78,7 +78,7 @@ class _Process:
     """A pool of one process of the standard library's, so that a death is known to be the candidate's own."""
 
     def __init__(self) -> None:
-        self.pool = ProcessPoolExecutor(1, CONTEXT, _ignore_interrupts)
+        self.pool = ProcessPoolExecutor(1, CONTEXT, _begin)
         self.pid = self.pool.submit(os.getpid).result()
 
     def end(self) -> None:
@@ -87,9 +87,18 @@ class _Process:
         self.pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair, which ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """A pool's process would wait for ever for the jobs of a search that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 class Processes(Executor):

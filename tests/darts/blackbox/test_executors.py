@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -147,6 +148,33 @@ def test_a_ray_worker_that_is_killed_is_a_death() -> None:
         assert isinstance(outcomes[0], Died)
     finally:
         executor.close()
+
+
+SEARCH = """
+import sys, time
+sys.path.insert(0, {folder!r})
+from test_executors import CELLS, LONG, Job, Processes, site
+import threading
+executor = Processes(site(), 1, None)
+threading.Thread(target=executor.run, args=(Job(CELLS[2], LONG, 0),), daemon=True).start()
+while not executor.alive:
+    time.sleep(0.01)
+print(next(iter(executor.alive)).pid, flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_search_that_is_killed_leaves_no_process_behind() -> None:
+    script = SEARCH.format(folder=str(Path(__file__).parent))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as search:
+        assert search.stdout is not None
+        worker = Path("/proc") / search.stdout.readline().strip()
+        assert worker.is_dir()
+        search.kill()
+    deadline = time.monotonic() + 20
+    while worker.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.is_dir()
 
 
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
