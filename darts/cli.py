@@ -16,7 +16,7 @@ from darts.command.base import INTERRUPTED
 from darts.command.several import run_several
 from darts.command.words import read
 from darts.run import ranks
-from darts.run.errors import UserError, reason
+from darts.run.errors import Everywhere, UserError, reason
 from darts.run.lock import release
 from darts.run.memory import is_full
 from darts.run.signals import exit_status
@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
         status = run_several(command, call) if ranks.started() else command.run(call)
         return exit_status() if status == INTERRUPTED else status
     except UserError as error:
-        if not ranks.silent() or (command is not None and not error.everywhere):
+        if not ranks.silent() or (command is not None and not isinstance(error, Everywhere)):
             print(f"darts: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:

@@ -149,7 +149,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
             if ranks.first():
                 complete(result, folder, settings["plugins"], call.typed)
         return None
-    ranks.agreed(partial(check_goes_on, folder))
+    check_goes_on(folder)
     say_plugins(stored, settings["plugins"])
     changed = {key: settings[key] for key in ("device", "plugins") if key in call.given}
     if changes := call.given & set(ADJUSTABLE):

@@ -147,7 +147,7 @@ def resume(call: Call) -> Prepared | None:
         with understood(result_file, "search"):
             complete(result, space, relaxation, settings, folder)
         return None
-    ranks.agreed(partial(check_goes_on, folder))
+    check_goes_on(folder)
     say_plugins(stored, settings["plugins"])
     changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
     if "dataset.root" in given:

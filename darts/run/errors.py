@@ -13,9 +13,8 @@ class UserError(Exception):
     """A mistake the user can mend; the message names the option, what was given, what is allowed and the mend.
 
     The command prints it and exits with status 2.
-
-    Attributes:
-        everywhere: in a run of several processes, all of them have it, and the first one prints it.
     """
 
-    everywhere = False
+
+class Everywhere(UserError):
+    """One that all processes of a run have; the first one prints it."""

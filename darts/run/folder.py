@@ -72,8 +72,10 @@ def check_goes_on(path: Path, shared: bool = False) -> None:
     Raises:
         UserError: it cannot, or is, or a link leads out of it.
     """
-    if not ranks.first():
-        return
+    ranks.agreed(lambda: _check_goes_on(path, shared) if ranks.first() else None)
+
+
+def _check_goes_on(path: Path, shared: bool) -> None:
     if outside := [link for link in path.rglob("*") if link.is_symlink() and not _is_inside(link, path)]:
         raise UserError(
             f"resume: {outside[0]} is a link to {outside[0].resolve()}, and a run writes inside its own folder alone; "

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from darts.run.errors import UserError, reason
+from darts.run.errors import Everywhere, UserError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -201,7 +201,7 @@ def agreed(build: Callable[[], Value], in_turn: bool = False) -> Value:
         in_turn: the others begin when the first is done, which may have downloaded or decoded something for all.
 
     Raises:
-        UserError: of the first process that cannot.
+        Everywhere: what the first process that cannot says; alone, whatever `build` raises.
     """
     if _size == 1:
         return build()
@@ -219,6 +219,4 @@ def agreed(build: Callable[[], Value], in_turn: bool = False) -> Value:
     if not failed:
         return made  # type: ignore[return-value]
     where = f"process {failed[0]}: " if failed[0] else ""
-    disagreed = UserError(f"{where}{problems[failed[0]]}")
-    disagreed.everywhere = True
-    raise disagreed
+    raise Everywhere(f"{where}{problems[failed[0]]}")

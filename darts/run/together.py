@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darts.run import ranks
-from darts.run.errors import UserError
+from darts.run.errors import Everywhere
 from darts.run.files import write_text
 from darts.run.signals import StopRequest
 
@@ -63,21 +64,21 @@ def fingerprint(*tensors: Tensor) -> str:
     return found.hexdigest()[:16]
 
 
-def check_same(run_dir: Path | None, epoch: int, groups: int, tensors: list[Tensor]) -> None:
+def check_same(run_dir: Path | None, epoch: int, groups: int, shared: Callable[[], list[Tensor]]) -> None:
     """Compare the processes' bits after an epoch; the first one writes down all of them.
 
     Args:
         run_dir: where the file goes; nowhere if None.
         epoch: of those recorded, from 1.
         groups: of a batch.
-        tensors: that have to be the same everywhere.
+        shared: gives the tensors that have to be the same everywhere.
 
     Raises:
-        UserError: they are not.
+        Everywhere: they are not.
     """
     if ranks.size() == 1:
         return
-    found = ranks.gathered(fingerprint(*tensors))
+    found = ranks.gathered(fingerprint(*shared()))
     if ranks.first() and run_dir is not None:
         known = _known(run_dir / NAME)
         record = {"epoch": epoch, "processes": ranks.size(), "groups": groups, "fingerprints": found}
@@ -85,13 +86,11 @@ def check_same(run_dir: Path | None, epoch: int, groups: int, tensors: list[Tens
         write_text(run_dir / NAME, json.dumps({"epochs": [*epochs, record]}, indent=1) + "\n")
     other = [rank for rank, value in enumerate(found) if value != found[0]]
     if other:
-        error = UserError(
+        raise Everywhere(
             f"after epoch {epoch} the processes {other} have other weights, parameters or generators than the first; "
             "what was computed since the last epoch is not to be trusted. Go on from the checkpoint; if it comes back, "
             "look for operations that are not deterministic (engine.deterministic=true), and for machines that differ"
         )
-        error.everywhere = True
-        raise error
 
 
 def _known(file: Path) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from darts.run.checkpoint import checkpoint_path
-from darts.run.errors import UserError
+from darts.run.errors import Everywhere
 from darts.run.folder import resuming
 
 
-class NonFiniteLoss(UserError):
+class NonFiniteLoss(Everywhere):
     """A loss, a weight or an architecture parameter became infinite or NaN; the message says in which part.
 
     Attributes:
@@ -17,7 +17,6 @@ class NonFiniteLoss(UserError):
     """
 
     where = ""
-    everywhere = True
 
 
 def diverged(

@@ -278,7 +278,7 @@ class Search:
             record["allowed"] = [list(row) for row in state.allowed_EO]
         state.train_loss_sum, state.train_loss_count = 0.0, 0
         state.history.append(record)
-        check_same(self.run_dir, len(state.history), state.groups.count, state.shared())
+        check_same(self.run_dir, len(state.history), state.groups.count, state.shared)
         for monitor in self.told:
             monitor.on_epoch(self, record)
 

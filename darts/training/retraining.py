@@ -116,7 +116,7 @@ class Retraining(FitMonitor):
             self.network.train()
         self.history.append(record)
         self._spend("judging")
-        check_same(self.run_dir, len(self.history), state.groups.count, state.shared())
+        check_same(self.run_dir, len(self.history), state.groups.count, state.shared)
         if ranks.first() and self.plan.watches and self.best_epoch == record["epoch"]:
             judged = judged_by(self.plan.task.metric, record["watched"], "images held out")
             save_model(self.run_dir / "checkpoints" / "best.pt", state.judged, self.plan.about(judged))
