@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import torch
 
 from darts.command.config import compose_config
+from darts.run.signals import Interrupted
 from darts.search.arch_steps.base import ArchStep
 from darts.search.arch_steps.first_order import FirstOrder
 from darts.search.build import build_search
@@ -69,3 +71,21 @@ class After(Monitor):
 
     def on_step(self, search: Search, numbers: dict[str, float]) -> None:  # type: ignore[override]
         self.action(search)
+
+
+def gone_on(make: Callable[..., Search], folder: Path, step: int) -> str:
+    """The result of a search that was stopped after a step, and then resumed in its folder.
+
+    Args:
+        make: the search, told `folder`.
+        folder: of the run.
+        step: from 1.
+    """
+    stopped = make(folder=folder)
+    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= step))]
+    with pytest.raises(Interrupted):
+        stopped.run()
+    again = make(folder=folder)
+    again.resume()
+    assert again.state.step == step
+    return plain(again.run())

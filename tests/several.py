@@ -5,6 +5,7 @@ Started by torchrun with a folder, or called in the test's own process.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -39,6 +40,13 @@ TINY = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "network.channels=4", "network.cells=1",
     "space.num_nodes=3",
 )  # fmt: skip
+
+
+def torchrun(*words: object, processes: int = 2, restarts: int = 0) -> subprocess.Popen[str]:
+    """Several processes of a script, or of `-m` a module, with its words."""
+    own = ["--standalone", f"--nproc_per_node={processes}", f"--max-restarts={restarts}"]
+    line = [sys.executable, "-m", "torch.distributed.run", *own, *map(str, words)]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def made(words: tuple[str, ...], groups: int | None) -> Search:

@@ -24,15 +24,17 @@ def darts(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=200)
 
 
-def plugin(cluster: str) -> str:
-    return f"hydra_plugins.hydra_{PACKAGES[CLUSTERS[cluster]]}_launcher"
+def needs(cluster: str) -> None:
+    """Skip where its launcher is not installed."""
+    plugin = f"hydra_plugins.hydra_{PACKAGES[CLUSTERS[cluster]]}_launcher"
+    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(plugin) is None:
+        pytest.skip(f"{plugin} is an extra")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", [name for name in CLUSTERS if name != "slurm"])
 def test_a_sweep_makes_all_jobs_and_skips_those_that_are_finished(cluster: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(plugin(cluster)) is None:
-        pytest.skip(f"{plugin(cluster)} is an extra")
+    needs(cluster)
     line = ["search", "-m", "seed=0,1", f"cluster={cluster}", *WORDS, f"run_dir={tmp_path / 'sweep'}"]
     done = darts(*line)
     assert done.returncode == 0, done.stderr
@@ -47,8 +49,7 @@ def test_a_sweep_makes_all_jobs_and_skips_those_that_are_finished(cluster: str, 
 
 
 def test_slurm_without_slurm_is_one_message(tmp_path: Path) -> None:
-    if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(plugin("slurm")) is None:
-        pytest.skip("submitit is an extra")
+    needs("slurm")
     done = darts("search", "-m", "seed=0,1", "cluster=slurm", *WORDS, f"run_dir={tmp_path / 'sweep'}")
     assert done.returncode == 2
     assert "there is no srun" in done.stderr

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
+from tests import several
 from tests.curves import scalars
 
 DATA = ["dataset=fake", "dataset.images=96"]
@@ -26,10 +27,8 @@ RETRAIN = ["retrain", f"cell={CELL}", *DATA, *SMALL, "recipe.epochs=6", "recipe.
 KILLS = 4
 
 
-def torchrun(words: list[str], processes: int = 2, restarts: int = 0) -> subprocess.Popen[str]:
-    own = ["--standalone", f"--nproc_per_node={processes}", f"--max-restarts={restarts}"]
-    line = [sys.executable, "-m", "torch.distributed.run", *own, "-m", "darts", *words]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def torchrun(words: list[str], restarts: int = 0) -> subprocess.Popen[str]:
+    return several.torchrun("-m", "darts", *words, restarts=restarts)
 
 
 def ended(process: subprocess.Popen[str], status: int | None = 0) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from scipy import stats
-from searching import After, made, plain
+from searching import gone_on, made, plain
 
 from darts.report.text import search_lines
 from darts.run.errors import UserError
-from darts.run.signals import Interrupted
 from darts.search import one_shot
 from darts.search.inherited import inherited
 from darts.search.one_shot import BestOfK, Evolution
@@ -98,15 +98,7 @@ def test_a_search_stopped_among_the_candidates_goes_on_to_the_same_bits(name: st
         "relaxation=single_path", "phases.warm_up.share=4", "phases.bilevel.share=0", f"phases.{name}.share=12",
         "phases.evolution.population=4", "phases.evolution.parents=2", "budget.steps=16",
     )  # fmt: skip
-    expected = plain(made(*words).run())
-    stopped = made(*words, folder=tmp_path)
-    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 11))]
-    with pytest.raises(Interrupted):
-        stopped.run()
-    again = made(*words, folder=tmp_path)
-    again.resume()
-    assert again.state.step == 11
-    assert plain(again.run()) == expected
+    assert gone_on(partial(made, *words), tmp_path, 11) == plain(made(*words).run())
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -18,11 +16,6 @@ OTHERS = tuple(name for name in several.CASES if name not in several.QUICK)
 BOUNDS = {"20 in float64": 1e-9, "1 in float32": 1e-5}
 
 
-def torchrun(*words: object, processes: int = PROCESSES) -> list[str]:
-    own = ["--standalone", f"--nproc_per_node={processes}"]
-    return [sys.executable, "-m", "torch.distributed.run", *own, *map(str, words)]
-
-
 @cache
 def alone(names: tuple[str, ...]) -> dict[str, dict[str, dict[str, torch.Tensor]]]:
     return several.everything(PROCESSES, names)
@@ -32,7 +25,7 @@ def alone(names: tuple[str, ...]) -> dict[str, dict[str, dict[str, torch.Tensor]
 def found(names: tuple[str, ...]) -> list[dict[str, dict[str, dict[str, torch.Tensor]]]]:
     """By process."""
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(torchrun(several.__file__, folder, *names), stderr=subprocess.PIPE, text=True)
+        process = several.torchrun(several.__file__, folder, *names, processes=PROCESSES)
         alone(names)  # meanwhile
         error = process.communicate(timeout=300)[1]
         assert process.returncode == 0, error

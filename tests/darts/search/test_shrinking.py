@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from searching import After, made, plain
+from searching import After, gone_on, made, plain
 
 from darts.run.errors import UserError
-from darts.run.signals import Interrupted
 from darts.search import shrinking
 from darts.search.shrinking import InformationPruning, Projection, Pruning, emptiness, left
 from supernet.cell import SearchCell
@@ -130,13 +129,7 @@ def test_information_pruning_drops_what_says_least(monkeypatch: pytest.MonkeyPat
 def test_a_search_stopped_while_it_shrinks_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     words = ("phases.bilevel.share=2", f"phases.{name}.share=10", "budget.steps=12")
     expected = plain(four_channels(*words).run())
-    stopped = four_channels(*words, folder=tmp_path)
-    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 7))]
-    with pytest.raises(Interrupted):
-        stopped.run()
-    again = four_channels(*words, folder=tmp_path)
-    again.resume()
-    assert plain(again.run()) == expected
+    assert gone_on(partial(four_channels, *words), tmp_path, 7) == expected
     assert json.loads(expected)["allowed"] is not None
     assert all(len(names) == 1 for names in json.loads(expected)["allowed"].values())
 
@@ -167,14 +160,7 @@ def test_the_second_stage_has_fewer_operations_and_more_channels() -> None:
 
 
 def test_a_search_stopped_in_its_second_stage_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    expected = plain(made(*STAGES).run())
-    stopped = made(*STAGES, folder=tmp_path)
-    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 7))]
-    with pytest.raises(Interrupted):
-        stopped.run()
-    again = made(*STAGES, folder=tmp_path)
-    again.resume()
-    assert plain(again.run()) == expected
+    assert gone_on(partial(made, *STAGES), tmp_path, 7) == plain(made(*STAGES).run())
 
 
 @pytest.mark.parametrize(
