@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import nn
 
+from supernet.convolution import Strided1x1
+
 
 def folded(network: nn.Module) -> nn.Module:
     """A copy in evaluation mode that computes the same with fewer operators.
@@ -21,7 +23,8 @@ def folded(network: nn.Module) -> nn.Module:
             convolution, norm = sequence[place], sequence[place + 1]
             if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
                 continue
-            plain = type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d  # subclasses may compute otherwise
+            kinds = type(convolution), type(norm)  # other subclasses may compute otherwise
+            plain = kinds in ((nn.Conv2d, nn.BatchNorm2d), (Strided1x1, nn.BatchNorm2d))
             if plain and convolution.padding_mode == "zeros" and norm.track_running_stats:
                 sequence[place], sequence[place + 1] = _joined(convolution, norm), nn.Identity()
     return network.eval()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.convolution import Strided1x1, convolution
 from supernet.norm import NormFactory
 
 Builder = Callable[[int, int, NormFactory], nn.Module]
@@ -37,8 +38,7 @@ class ReLUConvBN(nn.Sequential):
     """ReLU, a k x k convolution without bias, batch normalisation."""
 
     def __init__(self, channels: int, kernel_size: int, norm: NormFactory, stride: int = 1) -> None:
-        convolution = nn.Conv2d(channels, channels, kernel_size, stride, kernel_size // 2, bias=False)
-        super().__init__(nn.ReLU(), convolution, norm(channels))
+        super().__init__(nn.ReLU(), convolution(channels, channels, kernel_size, stride), norm(channels))
         self.kernel_size = kernel_size
 
     @property
@@ -122,8 +122,8 @@ class FactorizedReduce(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, norm: NormFactory) -> None:
         super().__init__()
-        self.even = nn.Conv2d(channels_in, channels - channels // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(channels_in, channels // 2, 1, stride=2, bias=False)
+        self.even = Strided1x1(channels_in, channels - channels // 2, 2)
+        self.odd = Strided1x1(channels_in, channels // 2, 2)
         self.norm = norm(channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

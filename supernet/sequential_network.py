@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from supernet.alike import take_alike
+from supernet.convolution import convolution
 from supernet.genomes import Genome
 from supernet.norm import norm_factory
 from supernet.size import NetworkSize
@@ -36,8 +37,8 @@ class SequentialNetwork(nn.Module):
         channels, layers = size.in_channels, []
         for layer in genome.layers:
             stride = 2 if layer.reduces else 1
-            convolution = nn.Conv2d(channels, layer.filters, layer.kernel, stride, layer.kernel // 2, bias=False)
-            layers.append(nn.Sequential(convolution, norm(layer.filters), ACTIVATIONS[layer.activation]()))
+            made = convolution(channels, layer.filters, layer.kernel, stride)
+            layers.append(nn.Sequential(made, norm(layer.filters), ACTIVATIONS[layer.activation]()))
             channels = layer.filters
         self.layers = nn.Sequential(*layers)
         self.hidden = nn.Linear(channels, HIDDEN)

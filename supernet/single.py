@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.convolution import Strided1x1, convolved
 from supernet.operations import AvgPool3x3, FactorizedReduce, MaxPool3x3, NormalisedPool
 
 SHARED = (AvgPool3x3, MaxPool3x3, NormalisedPool)
 """Operations without parameters and chance, which all edges that leave a node have in common."""
-PLAIN = (nn.ReLU, nn.Conv2d, nn.BatchNorm2d, AvgPool3x3, MaxPool3x3)
+PLAIN = (nn.ReLU, nn.Conv2d, Strided1x1, nn.BatchNorm2d, AvgPool3x3, MaxPool3x3)
 
 
 def is_plain(operation: nn.Module) -> bool:
@@ -82,7 +83,7 @@ def _halves(operation: FactorizedReduce, x_BCHW: Tensor, channels: int) -> Tenso
     shifted_BCHW = F.pad(x_BCHW, (0, 1, 0, 1))[:, :, 1:, 1:]
     counts = (channels - channels // 2, channels // 2)
     both = [
-        F.conv2d(value_BCHW, layer.weight[:count, :channels], stride=2)
+        convolved(layer, value_BCHW, layer.weight[:count, :channels])
         for layer, value_BCHW, count in zip(
             (operation.even, operation.odd), (x_BCHW, shifted_BCHW), counts, strict=True
         )
@@ -98,7 +99,7 @@ def _layer(layer: nn.Module, x_BCHW: Tensor, channels: int) -> Tensor:
         return layer(x_BCHW)
     weight, groups = layer.weight[:channels, :channels], 1 if layer.groups == 1 else channels
     bias = None if layer.bias is None else layer.bias[:channels]
-    return F.conv2d(x_BCHW, weight, bias, layer.stride, layer.padding, layer.dilation, groups)  # type: ignore[arg-type]
+    return convolved(layer, x_BCHW, weight, bias, groups)
 
 
 def _normalised(layer: nn.BatchNorm2d, x_BCHW: Tensor, channels: int, weight: Tensor | None) -> Tensor:

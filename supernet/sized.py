@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from supernet.convolution import convolution
 from supernet.genomes import Widths
 from supernet.norm import NormFactory, norm_factory
 from supernet.relaxations.base import EdgeWeights
@@ -27,7 +28,7 @@ class Block(nn.Module):
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), norm(channels))
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), norm(channels))
-        self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), norm(channels))
+        self.shortcut = nn.Sequential(convolution(channels_in, channels, 1, stride), norm(channels))
 
     def forward(self, x_BCHW: Tensor, mask_C: Tensor | None = None) -> Tensor:
         """With a mask its channels count with these weights, and those of weight 0 are as if they were not there."""

@@ -6,13 +6,17 @@ Normalisations are in evaluation mode with running mean 1 and a variance whose r
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from supernet import operations
+from supernet.convolution import Strided1x1, convolution
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.norm import norm_factory
@@ -290,3 +294,40 @@ def test_a_taken_name_is_refused_and_kept(name: str, registry: dict[str, operati
 def test_unknown_norm_modes_are_refused() -> None:
     with pytest.raises(ValueError, match="batch_norm: got 'group'; allowed are batch, running"):
         norm_factory("group", affine=True)
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize(("size", "channels"), [(8, 3), (7, 4), (5, 12)])
+def test_a_1x1_convolution_with_a_stride_equals_torchs(stride: int, size: int, channels: int) -> None:
+    made = convolution(channels, 6, 1, stride).double()
+    assert type(made) is Strided1x1
+    plain = torch.nn.Conv2d(channels, 6, 1, stride, bias=False).double()
+    plain.load_state_dict(made.state_dict())
+    x = torch.randn(2, channels, size, size, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    found = []
+    for layer in (made, plain):
+        inputs = x.clone().requires_grad_()
+        y = layer(inputs)
+        found.append((y, *torch.autograd.grad((y * y).sum(), (inputs, layer.weight))))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=1e-12)
+
+
+NARROW = """
+import torch, torch.nn.functional as F
+from supernet.operations import FactorizedReduce, ReLUConvBN
+from supernet.norm import norm_factory
+torch.set_num_threads(1)
+norm, kept = norm_factory("batch", False), []
+for operation in [FactorizedReduce(4, 4, norm), ReLUConvBN(4, 1, norm, stride=2)]:
+    for step in range(300):
+        x_BCHW = torch.randn(4, 4, 8, 8).contiguous(memory_format=torch.channels_last)
+        operation(x_BCHW).square().sum().backward()
+        kept.append([torch.empty(size) for size in (16, 40, 64, 100, 256)])
+        del kept[:-20]
+"""
+
+
+def test_narrow_strided_operations_write_inside_their_memory() -> None:
+    """oneDNN's own kernel does not, on processors with AVX2 alone: the process was killed by its memory's checks."""
+    assert subprocess.run([sys.executable, "-c", NARROW], check=False, cwd=Path(__file__).parents[2]).returncode == 0
