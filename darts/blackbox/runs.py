@@ -23,7 +23,7 @@ from darts.oracle.base import Column, Table
 from darts.run.devices import check_threads, choose_device, threads_of
 from darts.run.environment import software
 from darts.run.errors import UserError
-from darts.run.files import config_dir, write_text
+from darts.run.files import config_dir, naming, write_text
 from darts.run.parts import Problems, allowed_class, build_one, build_part, check_arguments
 from darts.run.signals import StopRequest
 from darts.tasks.build import build_task
@@ -138,7 +138,7 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tu
     """Run the seeds that are not done yet, look up what was found, write it down.
 
     Returns:
-        The result, and the table's own front if there is a second objective that can be computed.
+        The result, and the table's own front, if it is known.
 
     Raises:
         Unfinished: asked to stop.
@@ -151,6 +151,7 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tu
         with (
             threads_of(prepared.threads),
             stop.listening(),
+            naming(folder / RUNS),
             (folder / RUNS).open("a", encoding="utf-8") as stream,
             progress(len(seeds) == 1 and not slow) as bar,
         ):
@@ -177,6 +178,14 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tu
     return found
 
 
+def true_front(prepared: Prepared) -> TrueFront | None:
+    """The table's own front, if there is a second objective that can be computed."""
+    table, truth, objective = prepared.table, prepared.truth, prepared.search.objective
+    if table is None or truth is None or objective is None or not objective.exact:
+        return None
+    return TrueFront(table.columns[truth], np.array([objective(genotype) for genotype in table.space]))
+
+
 def write_down(
     settings: Mapping[str, Any], folder: Path, prepared: Prepared, runs: Sequence[Run]
 ) -> tuple[BaselineResult, TrueFront | None]:
@@ -188,10 +197,8 @@ def write_down(
         None, search.evaluations, search.isomorphic_cache, None if objective is None else objective.describe(), None,
         None, list(runs), {"total": sum(run.seconds[-1] for run in runs)}, software(),
     )  # fmt: skip
-    best = None
+    best = true_front(prepared)
     if table is not None and truth is not None:
-        if objective is not None and objective.exact:
-            best = TrueFront(table.columns[truth], np.array([objective(genotype) for genotype in table.space]))
         result.look_up(table, truth, best)
     if search.evaluator.slow:
         answers = {run.seed: read_answers(folder / ANSWER_FILE.format(run.seed)) for run in runs}
@@ -217,7 +224,7 @@ def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress, stop: Stop
     file = folder / ANSWER_FILE.format(seed)
     known, work = read_answers(file), folder / WORK.format(seed)
     work.mkdir(exist_ok=True)
-    with file.open("a", encoding="utf-8") as stream:
+    with naming(file), file.open("a", encoding="utf-8") as stream:
         task = bar.add_task(f"seed {seed}", total=search.evaluations, completed=len(known))
 
         def note(answer: Answer) -> None:

@@ -27,7 +27,7 @@ class BaselineCommand(Command):
     def run(self, call: Call) -> int:
         from darts.blackbox.result import CONFIG_KEYS, BaselineResult
         from darts.blackbox.runs import Unfinished, prepare, run_all
-        from darts.report.baseline_figures import draw_baseline
+        from darts.report.baseline_figures import complete_figures, draw_baseline
         from darts.report.text import print_baseline
         from darts.run.folder import (
             begin,
@@ -52,13 +52,15 @@ class BaselineCommand(Command):
                 )
             folder = Path(settings["resume"])
             stored = read_config(folder, self.name, CONFIG_KEYS)
+            settings = stored | {key: settings[key] for key in ("plugins", *(call.given & {"device"}))}
             if (folder / "result.json").is_file():
                 with understood(folder / "result.json", self.name):
-                    print_baseline(BaselineResult.read(folder / "result.json"), folder)
+                    result = BaselineResult.read(folder / "result.json")
+                    complete_figures(result, settings, folder / "figures")
+                    print_baseline(result, folder)
                 return 0
             check_goes_on(folder)
             say_plugins(stored, settings["plugins"])
-            settings = stored | {key: settings[key] for key in ("plugins", *(call.given & {"device"}))}
             prepared = prepare(settings)
         try:
             result, best = run_all(settings, folder, prepared)

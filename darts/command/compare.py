@@ -110,15 +110,18 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
         KeyboardInterrupt: asked to stop; what is done is kept.
     """
     from darts.blackbox.result import CONFIG_KEYS as NEEDED
+    from darts.blackbox.result import BaselineResult
     from darts.blackbox.runs import Unfinished, prepare, run_all
     from darts.command.config import compose_config
     from darts.command.quoting import quoted
-    from darts.report.baseline_figures import draw_baseline
+    from darts.report.baseline_figures import complete_figures, draw_baseline
     from darts.report.text import print_baseline
     from darts.run.folder import begin, check_goes_on, read_config
 
     settings = call.settings
     if (run / "result.json").is_file():
+        stored = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
+        complete_figures(BaselineResult.read(run / "result.json"), stored, run / "figures")
         return
     print(f"--- {name}", file=sys.stderr)
     if (run / "config.yaml").is_file():

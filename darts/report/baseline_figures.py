@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darts.blackbox.pareto import TrueFront
 from darts.blackbox.result import BaselineResult
+from darts.blackbox.runs import prepare, true_front
 from darts.compare.curves import values_at
 from darts.report.cell import titled_cell
-from darts.report.palette import BLUE, GREY, RED, plain_style
-from darts.run.files import replacing
+from darts.report.palette import BLUE, GREY, RED, plain_style, save_png
 from supernet.spaces.base import Space
 
 
@@ -25,19 +27,39 @@ def steps(result: BaselineResult, axis: str, value: str, at: NDArray[np.float64]
     return np.array(rows)
 
 
+def names_of(result: BaselineResult) -> list[str]:
+    """The pictures that `draw_baseline` writes."""
+    found = any(run.trajectory for run in result.runs)
+    return [
+        *(["front.png"] if result.objective is not None else []),
+        "trajectory.png",
+        *(["cell.png"] if found else []),
+    ]
+
+
+def complete_figures(result: BaselineResult, settings: Mapping[str, Any], folder: Path) -> None:
+    """Draw the pictures that a written result lacks, because it was stopped before them.
+
+    Raises:
+        UserError: settings that the run cannot have been made with.
+    """
+    if not all((folder / name).is_file() for name in names_of(result)):
+        prepared = prepare(settings)
+        draw_baseline(result, true_front(prepared), folder, prepared.search.space)
+
+
 def draw_baseline(result: BaselineResult, best: TrueFront | None, folder: Path, space: Space) -> None:
-    """Write trajectory.png, cell.png of the best that was found, and front.png if there is a second objective."""
+    """Write trajectory.png, cell.png of the best that was found, and front.png if there is a second objective, with the
+    table's own front where it is known."""
     folder.mkdir(exist_ok=True)
     if result.objective is not None:
         draw_front(result, best, folder / "front.png")
     draw_trajectory(result, folder / "trajectory.png")
-    found = [run.trajectory[-1] for run in result.runs if run.trajectory]
-    if found:
+    if found := [run.trajectory[-1] for run in result.runs if run.trajectory]:
         cell = max(found, key=lambda point: point.signal).cell
         with plain_style():
             figure = titled_cell(cell, space)
-            with replacing(folder / "cell.png") as temporary:
-                figure.savefig(temporary, format="png", dpi=150)
+            save_png(figure, folder / "cell.png")
 
 
 def draw_trajectory(result: BaselineResult, path: Path) -> None:
@@ -69,8 +91,7 @@ def draw_trajectory(result: BaselineResult, path: Path) -> None:
             axes.grid(alpha=0.25)
             axes.legend(frameon=False, loc="lower right")
         figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        save_png(figure, path)
 
 
 def draw_front(result: BaselineResult, best: TrueFront | None, path: Path) -> None:
@@ -103,5 +124,4 @@ def draw_front(result: BaselineResult, best: TrueFront | None, path: Path) -> No
             for handle in axes.legend(frameon=False, loc="lower right").legend_handles:
                 handle.set_alpha(1)
         figure.suptitle(f"{result.label}, {len(result.runs)} run{'s' * (len(result.runs) > 1)}")
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        save_png(figure, path)

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from darts.report.palette import plain_style
-from darts.run.files import replacing
+from darts.report.palette import plain_style, save_png
 from darts.tasks.datasets.base import Images
 from darts.tasks.datasets.windows import SeriesParts
 
@@ -75,8 +74,7 @@ def draw_classes(parts: Mapping[str, Images], path: Path) -> None:
         axes.tick_params(left=False)
         more = f"; {len(train.classes) - ROWS} more classes" if len(train.classes) > ROWS else ""
         axes.set_title(f"{side}x{side} pixels{more}", fontsize=9)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        save_png(figure, path)
 
 
 def _some(images: Images, label: int) -> list[NDArray[np.uint8]]:

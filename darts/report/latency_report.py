@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from darts.report.palette import BLUE, GREY, plain_style
+from darts.report.palette import BLUE, GREY, plain_style, save_png
 from darts.report.text import Lines
-from darts.run.files import replacing
 from supernet.price_table import PriceTable
 
 COUNTED = {
@@ -54,5 +53,4 @@ def draw_fit(table: PriceTable, values: Sequence[float], foretold: Sequence[floa
         axes.set(xlabel=f"by its operations{unit}", ylabel=f"{table.name}{unit}")
         axes.set_title(f"{len(values):,} cells left out")
         axes.grid(alpha=0.25)
-        with replacing(path) as file:
-            figure.savefig(file, format="png", dpi=150)
+        save_png(figure, path)

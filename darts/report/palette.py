@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
+
+from darts.run.files import replacing
 
 GREY, ORANGE, SKY, BLUE, GREEN, PINK, RED, YELLOW = (
     "#9e9e9e", "#e69f00", "#56b4e9", "#0072b2", "#009e73", "#cc79a7", "#d55e00", "#f0e442",
@@ -37,6 +40,12 @@ def plain_style() -> AbstractContextManager[None]:
     import matplotlib
 
     return matplotlib.rc_context({**PLAIN, "backend": "agg"})
+
+
+def save_png(figure: Any, path: Path) -> None:
+    """Write a picture of a run."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 def page_style() -> AbstractContextManager[None]:

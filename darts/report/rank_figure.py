@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darts.compare.rank import Ranked
-from darts.report.palette import BLUE, plain_style
-from darts.run.files import replacing
+from darts.report.palette import BLUE, plain_style, save_png
 
 
 def draw_rank(cells: Sequence[Ranked], value: str, truth: str, path: Path) -> None:
@@ -26,5 +25,4 @@ def draw_rank(cells: Sequence[Ranked], value: str, truth: str, path: Path) -> No
             )
             axes.set(xlabel=value, ylabel=f"known accuracy, {truth}", title=f"{title} ({len(members)})")
         figure.supxlabel("darker: more convolutions in a row", x=0.995, ha="right", fontsize=7)
-        with replacing(path) as file:
-            figure.savefig(file, format="png", dpi=150)
+        save_png(figure, path)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from darts.report.palette import BLUE, GREY, ORANGE, plain_style
-from darts.run.files import replacing
+from darts.report.palette import BLUE, GREY, ORANGE, plain_style, save_png
 from darts.training.result import SCRATCH, RetrainResult
 
 NAMED = 30  # classes, above which the confusion matrix has no names and numbers
@@ -57,8 +56,7 @@ def draw_retraining(result: RetrainResult, folder: Path) -> None:
     with plain_style():
         folder.mkdir(exist_ok=True)
         for name, figure in figures_of(result).items():
-            with replacing(folder / f"{name}.png") as temporary:
-                figure.savefig(temporary, format="png", dpi=150)
+            save_png(figure, folder / f"{name}.png")
 
 
 def figures_of(result: RetrainResult) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darts.report.cell import titled_cell
-from darts.report.palette import BLUE, GREY, ORANGE, of_operation, plain_style
+from darts.report.palette import BLUE, GREY, ORANGE, of_operation, plain_style, save_png
 from darts.report.text import few
-from darts.run.files import replacing
 from darts.search.result import SearchResult
 from supernet.spaces.base import LEFT_OUT, Space
 
@@ -37,8 +36,7 @@ def draw_search(result: SearchResult, relaxation: Relaxation, space: Space, fold
         folder.mkdir(exist_ok=True)
         paths = [folder / name for name in names_of(result)]
         for path, figure in zip(paths, figures, strict=True):
-            with replacing(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=150)
+            save_png(figure, path)
     return paths
 
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darts.report.palette import BLUE, GREY, ORANGE, plain_style
+from darts.report.palette import BLUE, GREY, ORANGE, plain_style, save_png
 from darts.report.text import Lines
-from darts.run.files import replacing
 from darts.tasks.base import Metric
 
 
@@ -74,5 +73,4 @@ def draw_trials(content: Mapping[str, Any], path: Path) -> None:
         axes.set(xlabel="trial (grey: ended early)", ylabel=f"held out {metric.name}{unit}")
         axes.grid(alpha=0.25)
         path.parent.mkdir(exist_ok=True)
-        with replacing(path) as file:
-            figure.savefig(file, format="png", dpi=150)
+        save_png(figure, path)

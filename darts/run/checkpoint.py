@@ -18,7 +18,7 @@ import torch
 
 from darts.run import ranks
 from darts.run.errors import UserError, reason
-from darts.run.files import replacing
+from darts.run.files import save_tensors
 from darts.run.settings import differing
 
 SCHEMA_VERSION = 1
@@ -75,8 +75,7 @@ def say_back(rolled_back: Sequence[Mapping[str, Any]], retries: int) -> None:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write tensors, numbers, strings, lists and dicts; the old file stays until the new one is complete."""
-    with replacing(path) as temporary:
-        torch.save({"schema_version": SCHEMA_VERSION, **content}, temporary)
+    save_tensors(path, {"schema_version": SCHEMA_VERSION, **content})
 
 
 def keep_checkpoint(run_dir: Path, content: dict[str, Any], step: int, kept: int, checkpoints: int) -> None:
@@ -95,10 +94,9 @@ def keep_checkpoint(run_dir: Path, content: dict[str, Any], step: int, kept: int
     try:
         _make_room(run_dir, checkpoints)
         save_checkpoint(checkpoint_path(run_dir), content)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError, in odd words
-        what = reason(error) if isinstance(error, OSError) else "no room for all of it"
+    except OSError as error:
         raise Unwritable(
-            f"run_dir: cannot write the checkpoint of step {step} ({what}); "
+            f"run_dir: cannot write the checkpoint of step {step} to {run_dir} ({error.strerror}); "
             + (f"the one of step {kept} is kept. " if kept >= 0 else "")
             + "Free some space, then go on or start anew"
         ) from None

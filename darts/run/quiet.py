@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet(logger: str | None = None) -> Iterator[None]:
-    """Inside, no warnings, and of a logger (the root if None) errors alone; as before afterwards."""
+    """Inside, no warnings, and nothing of a logger (the root if None): what fails is raised. As before afterwards."""
     found = logging.getLogger(logger)
     level = found.level
-    found.setLevel(logging.ERROR)
+    found.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darts.run.errors import UserError
+from darts.run.errors import UserError, reason
 from darts.run.parts import build_one
 from darts.run.signals import StopRequest
 from darts.training.build import build_retraining
@@ -159,7 +160,9 @@ class Study:
             study.sampler = optuna.samplers.TPESampler(seed=self.seed + begun, constant_liar=True)
             return study
         except Exception as error:  # of SQLAlchemy, of its drivers, or of Optuna
-            raise UserError(f"storage: {self.storage} cannot be opened ({type(error).__name__}: {error})") from None
+            raise UserError(
+                f"storage: {self.storage} cannot be opened ({type(error).__name__}: {reason(error)})"
+            ) from None
 
     def run(self, count: int, folder: Path, told: Callable[[Any, str], None], stop: StopRequest) -> bool:
         """Make trials until the study has so many that ended; whether it has.
@@ -169,6 +172,9 @@ class Study:
             folder: for what a training writes.
             told: hears of every trial that ended, with a word on how.
             stop: asked after every epoch.
+
+        Raises:
+            UserError: the database is full, or gone.
         """
         import optuna
 
@@ -176,13 +182,32 @@ class Study:
         if self.cell:
             require(space, ["choices", "decided"], "cell=true")
         ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
-        while len(study.get_trials(deepcopy=False, states=ended)) < count:
-            trial = study.ask()
-            words = self._trial(trial, study, space, folder, stop)
-            if stop.made:
-                return False
-            told(trial, words)
+        with self._storing():
+            while len(study.get_trials(deepcopy=False, states=ended)) < count:
+                trial = study.ask()
+                words = self._trial(trial, study, space, folder, stop)
+                if stop.made:
+                    return False
+                told(trial, words)
         return True
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """Inside, trials are read and written.
+
+        Raises:
+            UserError: the database is full, or gone.
+        """
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+            raise UserError(
+                f"storage: {self.storage} cannot be used any more ({reason(error.__cause__ or error)}); the trials "
+                "that had ended are kept. Make room, or bring it back, then go on with darts tune resume=TUNE_DIR"
+            ) from None
 
     def _trial(self, trial: optuna.Trial, study: optuna.Study, space: Space, folder: Path, stop: StopRequest) -> str:
         import optuna

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from darts.run.events import Curves
 from darts.training.retraining import Retraining, Watcher
 
 BETWEEN_LINES = 2.0  # seconds
@@ -54,15 +55,12 @@ class TensorBoardWatcher(Watcher):
     """Writes events to run_dir/tensorboard; a resumed run goes on in the same curves."""
 
     def on_start(self, training: Retraining) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        step = training.state.step
-        self.writer = SummaryWriter(str(training.run_dir / "tensorboard"), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+        self.curves = Curves(training.run_dir, training.state.step)
 
     def on_epoch(self, training: Retraining, record: Mapping[str, Any]) -> None:
         for name in ("lr", "train_loss", "watched"):
             if name in record:
-                self.writer.add_scalar(f"epoch/{name}", record[name], record["step"])  # type: ignore[no-untyped-call]
+                self.curves.scalar(f"epoch/{name}", record[name], record["step"])
 
     def on_end(self) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.curves.close()

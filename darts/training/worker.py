@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from darts.run.files import replacing
+from darts.run.files import save_tensors
 from darts.run.seeding import make_generator
 from darts.tasks.base import Task
 from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit, initialised
@@ -112,6 +112,5 @@ def train(site: Site, job: Job) -> Trained:
     except Diverged:
         return Trained(tuple(curve.values), diverged=True)
     if job.keep is not None:
-        with replacing(job.keep) as temporary:
-            torch.save({name: value.cpu() for name, value in network.state_dict().items()}, temporary)
+        save_tensors(job.keep, {name: value.cpu() for name, value in network.state_dict().items()})
     return Trained(tuple(curve.values))

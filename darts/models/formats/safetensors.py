@@ -21,10 +21,10 @@ class Safetensors(Format):
     folds = False
 
     def write(self, network: nn.Module, about: About, path: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-        save_file(weights, str(path), metadata={NOTE: json.dumps(about.stored())})
+        path.write_bytes(save(weights, metadata={NOTE: json.dumps(about.stored())}))
 
     def run(self, path: Path, plugins: Sequence[str] = ()) -> Answer:
         network = read_safetensors(path, "output", plugins).network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,10 @@ class TorchExport(Format):
         inputs = torch.zeros(about.input_shape(2))
         batch = torch.export.Dim("batch")
         program = torch.export.export(network, (inputs,), dynamic_shapes=({0: batch},))
-        with quiet("torch.export"), path.open("wb") as stream:  # the exporter is about names of files
-            torch.export.save(program, stream, extra_files={f"{NOTE}.json": json.dumps(about.stored())})
+        file = io.BytesIO()  # on a full disk torch would end the whole process
+        with quiet("torch.export"):  # the exporter is about names of files
+            torch.export.save(program, file, extra_files={f"{NOTE}.json": json.dumps(about.stored())})
+        path.write_bytes(file.getbuffer())
 
     def run(self, path: Path, plugins: Sequence[str] = ()) -> Answer:
         with quiet("torch.export"), path.open("rb") as stream:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
-from tests.curves import scalars
+from tests.compared import left_alone, scalars
 
 pytestmark = pytest.mark.slow
 KILLS = 12
@@ -49,13 +49,6 @@ study:
   evolution: [baseline=regularized_evolution, baseline.population=10]
   gradient: [search, method=plain, network.channels=2, data.batch_size=8, budget.epochs=null, budget.steps=80]
 """
-
-
-def left_alone(content: Any) -> Any:
-    """Without what a clock says, at any depth."""
-    if isinstance(content, dict):
-        return {key: left_alone(value) for key, value in content.items() if key not in ("seconds", "timing")}
-    return [left_alone(value) for value in content] if isinstance(content, list) else content
 
 
 def tensors(content: Any, name: str = "") -> dict[str, torch.Tensor]:

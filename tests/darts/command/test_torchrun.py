@@ -16,7 +16,7 @@ import torch
 
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
 from tests import several
-from tests.curves import scalars
+from tests.compared import scalars
 
 DATA = ["dataset=fake", "dataset.images=96"]
 SMALL = ["network.channels=2", "network.cells=1", "data.batch_size=8", "engine.checkpoint_minutes=0"]

@@ -18,7 +18,8 @@ def test_libraries_are_quiet_inside_alone(name: str | None, caplog: pytest.LogCa
     def noisy() -> None:
         with quiet(name):
             logger.warning("inside")
-            logger.error("grave")
+            logger.error("inside")
+            logger.critical("grave")
             warnings.warn("inside", stacklevel=1)
             raise ZeroDivisionError
 

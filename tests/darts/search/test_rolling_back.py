@@ -12,7 +12,7 @@ import yaml
 
 from darts.cli import main
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
-from tests.curves import scalars
+from tests.compared import scalars
 
 SEARCH = [
     "search", "dataset=fake", "method=darts_v1", "network.channels=2", "network.cells=1", "data.batch_size=16",
