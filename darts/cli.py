@@ -61,9 +61,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if not is_full(error):
             raise
         print(
-            f"darts: there is not enough memory ({reason(error)}); give a smaller data.batch_size (of a baseline "
-            "evaluator.batch_size), network.channels or dataset.image_size, fewer workers, or, to a search, "
-            "engine.recompute=cells. What was complete before is kept",
+            f"darts: there is not enough memory ({reason(error)}); give a smaller data.batch_size (auto finds "
+            "one; of a baseline evaluator.batch_size), network.channels or dataset.image_size, fewer workers, or, "
+            "to a search, engine.recompute=cells. What was complete before is kept",
             file=sys.stderr,
         )
         return 2

@@ -87,11 +87,13 @@ def begin(call: Call) -> tuple[Retraining, Path]:
         UserError: a mistake to mend.
     """
     from darts.run import folder as run_folder
+    from darts.run.largest import with_batch_size
     from darts.run.settings import with_groups
     from darts.training.build import build_retraining
+    from darts.training.trying import tried
 
     settings, start = whole(call)
-    settings = with_groups(settings)
+    settings = with_batch_size(with_groups(settings), lambda sized: tried(sized, start))
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "retrain")
     training = run_folder.begin(folder, "retrain", settings, lambda: build_retraining(settings, folder, start))
     plan = training.plan

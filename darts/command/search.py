@@ -91,12 +91,15 @@ def begin(call: Call) -> Prepared:
     """
     from darts.run import folder as run_folder
     from darts.run.files import write_text
+    from darts.run.largest import with_batch_size
     from darts.run.settings import anchored, with_groups
     from darts.search.build import build_search
+    from darts.search.trying import tried
 
     settings = with_groups(anchored(call.settings))
     if settings["extend"]:
         raise UserError("extend: it goes with resume=RUN_DIR; a new search takes its budget from budget.*")
+    settings = with_batch_size(settings, tried)
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "search")
     search = run_folder.begin(folder, "search", settings, lambda: build_search(settings, folder))
     task, more = search.state.task, ""

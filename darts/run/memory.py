@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darts.run.errors import reason
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 MOST_CELLS = 1000  # a stage; each is some dozens of modules
+CONTAINER = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
 FULL = re.compile(r"can't allocate memory|out of memory|not enough memory|Storage size calculation overflowed", re.I)
 
 
@@ -23,8 +26,12 @@ def is_full(error: BaseException) -> bool:
 
 
 def total_memory() -> int:
-    """Of this machine, bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Of this machine, or of the container that this process runs in, bytes."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in CONTAINER:
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            limits.append(int(file.read_text(encoding="ascii")))
+    return min(limits)
 
 
 def check_memory(name: str, given: object, needed: float, what: str) -> None:

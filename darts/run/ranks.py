@@ -100,6 +100,18 @@ def joined() -> Iterator[None]:
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process computes as if there were no other one."""
+    global _size, _rank
+    before = _size, _rank
+    _size, _rank = 1, 0
+    try:
+        yield
+    finally:
+        _size, _rank = before
+
+
+@contextmanager
 def _reaching() -> Iterator[None]:
     """Inside, this process talks to the others.
 

@@ -15,6 +15,7 @@ ADJUSTABLE = ("engine.retries", "engine.retry_rate", "engine.groups")
 RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints", *ADJUSTABLE)
 FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)
 """What a run may go on with other values of: nothing that it computes hangs on them, or a command checks them."""
+FOUND = ("data.batch_size", "auto")  # becomes a number when a run begins
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -50,7 +51,7 @@ def fixed(settings: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: str(value)
         for key, value in flat(settings).items()
-        if key.split(".")[0] not in FREE and key not in FREE_OPTIONS
+        if key.split(".")[0] not in FREE and key not in FREE_OPTIONS and (key, value) != FOUND
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
 from tests import several
@@ -144,3 +145,13 @@ def test_another_number_of_processes_goes_on_and_says_so(tmp_path: Path) -> None
         [sys.executable, "-m", "darts", "search", f"resume={folder}"], stderr=subprocess.PIPE, text=True
     ) as alone:
         assert "processes: 2 -> 1" in ended(alone)
+
+
+@pytest.mark.slow
+def test_the_largest_batch_is_the_same_for_all(tmp_path: Path) -> None:
+    """400 images, 200 for the weights: ten steps an epoch leave 20 an epoch, 10 a process, of which 8 are tried."""
+    words = [word for word in SEARCH if not word.startswith(("data.batch_size", "dataset.images"))]
+    words += ["dataset.images=400", "data.batch_size=auto", f"run_dir={tmp_path / 'run'}"]
+    said = ended(torchrun(words))
+    assert said.count("data.batch_size: 16") == 1
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["data"]["batch_size"] == 16
