@@ -16,7 +16,8 @@ from darts.blackbox.loop import Point, Run
 from darts.blackbox.pareto import Member, TrueFront
 from darts.oracle.base import Column, Table
 from darts.run.files import write_text
-from darts.run.folder import SCHEMA_VERSION, read_result
+from darts.run.folder import read_result
+from darts.run.schema import VERSION
 
 CONFIG_KEYS = ("space", "baseline", "evaluator", "budget", "seeds")
 """What a config of a black-box run holds at least."""
@@ -58,7 +59,7 @@ class BaselineResult:
     seconds: dict[str, Any]
     versions: dict[str, str | int]
     kind: str = "baseline"
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = VERSION
 
     def look_up(self, table: Table, column: Column, best: TrueFront | None = None) -> None:
         """Fill in the truth of every incumbent and member of a front, and the fronts' shares of the best one."""

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,9 +20,10 @@ import torch
 from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.files import save_tensors
+from darts.run.schema import VERSION, Upgrades, upgraded
 from darts.run.settings import differing
 
-SCHEMA_VERSION = 1
+NOTHING: Upgrades = MappingProxyType({})
 
 
 class Unwritable(UserError):
@@ -75,7 +77,7 @@ def say_back(rolled_back: Sequence[Mapping[str, Any]], retries: int) -> None:
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write tensors, numbers, strings, lists and dicts; the old file stays until the new one is complete."""
-    save_tensors(path, {"schema_version": SCHEMA_VERSION, **content})
+    save_tensors(path, {"schema_version": VERSION, **content})
 
 
 def keep_checkpoint(run_dir: Path, content: dict[str, Any], step: int, kept: int, checkpoints: int) -> None:
@@ -119,32 +121,28 @@ def _make_room(run_dir: Path, checkpoints: int) -> None:
         os.replace(last, before)
 
 
-def load_checkpoint(path: Path, option: str = "resume") -> dict[str, Any]:
-    """Read one file onto the CPU.
+def load_checkpoint(path: Path, option: str = "resume", upgrades: Upgrades = NOTHING) -> dict[str, Any]:
+    """Read one file onto the CPU, as this version would have written it.
 
     Args:
         path: the file.
         option: what the user gave, for messages.
+        upgrades: from what earlier versions wrote.
 
     Raises:
         Damaged: a truncated file, one whose checksums are wrong, or a foreign one.
-        UserError: one of another schema.
+        UserError: one of a later version.
     """
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        version = content["schema_version"]
+        content["schema_version"]
     except Exception as error:  # torch raises a different type for every way a file can be broken
         raise Damaged(
             f"{option}: {path} cannot be read: damaged, truncated, or no checkpoint of this program "
             f"({type(error).__name__}); put back an intact copy, or start anew"
         ) from None
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{option}: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}; "
-            "resume it with the version that wrote it (see config.yaml and result.json)"
-        )
-    return content
+    return upgraded(content, path, option, upgrades)
 
 
 def _check_sums(path: Path) -> None:
@@ -155,11 +153,17 @@ def _check_sums(path: Path) -> None:
             raise ValueError(f"the checksum of {record}")
 
 
-def newest_checkpoint(run_dir: Path, option: str = "resume") -> tuple[Path, dict[str, Any]]:
+def newest_checkpoint(
+    run_dir: Path, option: str = "resume", upgrades: Upgrades = NOTHING
+) -> tuple[Path, dict[str, Any]]:
     """The newest intact checkpoint of a run and what it holds; a line in the log tells of newer ones that are not.
 
+    Args:
+        run_dir: of the run.
+        option, upgrades: see `load_checkpoint`.
+
     Raises:
-        UserError: there is none, none is intact, or the newest is of another schema.
+        UserError: there is none, none is intact, or the newest is of a later version.
     """
     paths = checkpoint_paths(run_dir)
     if not paths:
@@ -170,7 +174,7 @@ def newest_checkpoint(run_dir: Path, option: str = "resume") -> tuple[Path, dict
     problems: list[Damaged] = []
     for path in paths:
         try:
-            content = load_checkpoint(path, option)
+            content = load_checkpoint(path, option, upgrades)
         except Damaged as problem:
             problems.append(problem)
             continue
@@ -195,7 +199,7 @@ def going_on_from(found: Path) -> None:
 
 
 def check_identity(content: Mapping[str, Any], identity: Mapping[str, str], path: Path) -> None:
-    """Refuse a checkpoint of other settings or data; version 0.1 did not keep which they were.
+    """Refuse a checkpoint of other settings or data.
 
     Args:
         content: of the checkpoint.
@@ -205,7 +209,7 @@ def check_identity(content: Mapping[str, Any], identity: Mapping[str, str], path
     Raises:
         UserError: what differs, by name.
     """
-    if other := differing(content.get("identity", {}), identity):
+    if other := differing(content["identity"], identity):
         raise UserError(
             f"resume: {path} was made with other settings or data ({'; '.join(other)}); put back what it began with, "
             "or start a new run"

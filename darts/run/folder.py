@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
@@ -19,9 +20,9 @@ from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.files import write_text
 from darts.run.lock import lock, release
+from darts.run.schema import Upgrades, upgraded
 
 FOLDERS = ("checkpoints", "tensorboard", "figures")
-SCHEMA_VERSION = 1  # of result.json
 SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # builds plain values alone; in C ten times as fast
 Result = TypeVar("Result")
 
@@ -250,13 +251,16 @@ def understood(path: Path, command: str) -> Iterator[None]:
         ) from None
 
 
-def read_result(path: Path, command: str, build: Callable[[dict[str, Any]], Result]) -> Result:
+def read_result(
+    path: Path, command: str, build: Callable[[dict[str, Any]], Result], upgrades: Upgrades = MappingProxyType({})
+) -> Result:
     """Read a result.json.
 
     Args:
         path: the file.
         command: that made it, for messages.
         build: from its content to a result.
+        upgrades: from what earlier versions wrote.
 
     Raises:
         UserError: no such file, or no result of that command and schema.
@@ -266,7 +270,4 @@ def read_result(path: Path, command: str, build: Callable[[dict[str, Any]], Resu
         raise UserError(f"run: {path.parent} holds no result.json; finish it with: {hint}")
     with understood(path, command):
         content = json.loads(path.read_text(encoding="utf-8"))
-        version = content.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise UserError(f"run: {path} has schema_version {version}, this program reads {SCHEMA_VERSION}")
-        return build(content)
+        return build(upgraded(content, path, "run", upgrades))

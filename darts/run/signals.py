@@ -38,9 +38,11 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Inside, the first signal is noted and a second one raises KeyboardInterrupt."""
+        global _last
         if threading.current_thread() is not threading.main_thread():
             yield  # signals belong to the main thread
             return
+        _last = signal.SIGINT  # not that of an earlier run of this process
 
         def note(number: int, frame: FrameType | None) -> None:
             global _last

@@ -12,13 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from darts.run.files import write_text
-from darts.run.folder import SCHEMA_VERSION, read_result
+from darts.run.folder import read_result
+from darts.run.schema import VERSION, Upgrades
 from darts.tasks.base import Metric
 
 CONFIG_KEYS = ("space", "network", "data", "budget", "engine", "seed", "relaxation", "discretizer")
 """What a config of a search holds at least."""
-ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True, "limits": [0, 100]}  # of version 0.1
+ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True, "limits": [0, 100]}
 VALID = "supernet_valid_"
+
+
+def _from_1(content: dict[str, Any]) -> dict[str, Any]:
+    """All searches were judged by accuracy, and looked up in the benchmark's own space."""
+    oracle = content["oracle"]
+    return {
+        "metric": dict(ACCURACY), **content,
+        "oracle": None if oracle is None else {"cells": 15_625, **oracle},
+    }  # fmt: skip
+
+
+UPGRADES: Upgrades = {1: _from_1}
 
 
 @dataclass
@@ -84,7 +97,7 @@ class SearchResult:
     stopped_early: str = ""
     rolled_back: list[dict[str, Any]] = field(default_factory=list)
     kind: str = "search"
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = VERSION
 
     def write(self, path: Path) -> None:
         """Write result.json atomically."""
@@ -107,7 +120,7 @@ class SearchResult:
                 raise ValueError("it has no history, or no whole numbers for params, flops and steps")
             return cls(**{"supernet_valid" if key == name else key: value for key, value in content.items()})
 
-        return read_result(path, "search", build)
+        return read_result(path, "search", build, UPGRADES)
 
     def look_up(self, table: str, cells: int, same_cost: int, rows: list[dict[str, Any]]) -> None:
         """Take note of what a table, of that name and with so many cells, knows of the cell and of those as dear."""

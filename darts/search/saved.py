@@ -9,8 +9,34 @@ from typing import Any
 from darts.run.checkpoint import check_identity, fitting, going_on_from, newest_checkpoint
 from darts.run.environment import environment
 from darts.run.errors import UserError
+from darts.run.schema import Upgrades
 from darts.search.phases import Phase
 from darts.search.state import SearchState
+
+ADDED: dict[str, Any] = {
+    "phase_progress": 0.0,
+    "allowed_EO": None,
+    "found": None,
+    "standing": None,
+    "ends": {},
+    "moving_steps": 0,
+    "stopped_early": "",
+    "rate": 1.0,
+    "rolled_back": [],
+    "evaluated": None,
+    "partial": None,
+}
+"""What the state of version 1 lacks."""
+
+
+def _from_1(content: dict[str, Any]) -> dict[str, Any]:
+    state = {**ADDED, **content["state"]}
+    if "noise" not in state:
+        state["noise"] = [state.pop("torch_rng")]
+    return {"identity": {}, "phases": {}, **content, "state": state}
+
+
+UPGRADES: Upgrades = {1: _from_1}
 
 
 def content_of(state: SearchState, phases: Mapping[str, Phase], identity: Mapping[str, str]) -> dict[str, Any]:
@@ -32,7 +58,7 @@ def restored(
     Raises:
         UserError: no checkpoint, a broken one, or one of another space, other settings or other data.
     """
-    path, content = newest_checkpoint(run_dir)
+    path, content = newest_checkpoint(run_dir, upgrades=UPGRADES)
     space = state.space.describe()
     if content.get("space") != space:
         raise UserError(
@@ -43,6 +69,6 @@ def restored(
     with fitting(path):
         state.load_state_dict(content["state"])
         for name, phase in phases.items():
-            phase.load_state_dict(content.get("phases", {}).get(name, {}))
+            phase.load_state_dict(content["phases"].get(name, {}))
     going_on_from(path)
     return content

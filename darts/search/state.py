@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -244,19 +244,6 @@ class SearchState:
         "train_loss_count", "allowed_EO", "found", "standing", "evaluated", "ends", "moving_steps",
         "stopped_early", "rate", "rolled_back", "partial",
     )  # fmt: skip
-    _added: ClassVar[dict[str, Any]] = {
-        "phase_progress": 0.0,
-        "allowed_EO": None,
-        "found": None,
-        "standing": None,
-        "ends": {},
-        "moving_steps": 0,
-        "stopped_early": "",
-        "rate": 1.0,
-        "rolled_back": [],
-        "evaluated": None,
-        "partial": None,
-    }  # what checkpoints of version 0.1 lack
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors, numbers, strings, lists and dicts."""
@@ -276,7 +263,7 @@ class SearchState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken."""
         for name in self._counters:
-            setattr(self, name, state[name] if name not in self._added else state.get(name, self._added[name]))
+            setattr(self, name, state[name])
         self.seconds, self.history = dict(state["seconds"]), list(state["history"])
         self.network.load_state_dict(state["network"])
         with torch.no_grad():
@@ -286,7 +273,7 @@ class SearchState:
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.sampling.set_state(state["sampling"])
         self.task.load_state_dict(state)
-        torch_noise(self.device, state["noise"] if "noise" in state else [state["torch_rng"]])
+        torch_noise(self.device, state["noise"])
 
     @contextmanager
     def preserved(self) -> Iterator[None]:

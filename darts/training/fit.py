@@ -84,7 +84,7 @@ class FitState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken."""
-        self.step, self.rate = state["step"], state.get("rate", 1.0)
+        self.step, self.rate = state["step"], state["rate"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.task.load_state_dict(state["task"])

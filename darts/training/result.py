@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from darts.run.files import write_text
-from darts.run.folder import SCHEMA_VERSION, read_result
+from darts.run.folder import read_result
+from darts.run.schema import VERSION
 from darts.tasks.base import Metric
 
 CONFIG_KEYS = ("space", "network", "data", "recipe", "engine", "seed")
@@ -71,7 +72,7 @@ class RetrainResult:
     precision: str = "float32"
     rolled_back: list[dict[str, Any]] = field(default_factory=list)
     kind: str = "retrain"
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = VERSION
 
     def write(self, path: Path) -> None:
         """Write result.json atomically."""

@@ -39,6 +39,11 @@ def mistakes_path(run_dir: Path) -> Path:
     return run_dir / "checkpoints" / "mistakes.pt"
 
 
+def _from_1(content: dict[str, Any]) -> dict[str, Any]:
+    state = {"backbone": (), "rate": 1.0, **content["state"]}
+    return {"origin": SCRATCH, "rolled_back": [], **content, "state": state}
+
+
 class Retraining(FitMonitor):
     """A training that can be stopped at any step.
 
@@ -192,14 +197,14 @@ class Retraining(FitMonitor):
         Raises:
             UserError: no checkpoint, a broken one, or one of other settings or data.
         """
-        path, content = newest_checkpoint(self.run_dir)
+        path, content = newest_checkpoint(self.run_dir, upgrades={1: _from_1})
         check_identity(content, self.plan.identity, path)
         with fitting(path):
-            self.state = self._begun(frozenset(content["state"].get("backbone", ())))
-            self.plan = replace(self.plan, origin=content.get("origin", SCRATCH))
+            self.state = self._begun(frozenset(content["state"]["backbone"]))
+            self.plan = replace(self.plan, origin=content["origin"])
             self.state.load_state_dict(content["state"])
             self.history, self.seconds = content["history"], content["seconds"]
-            self.loss_sum, self.rolled_back = content["loss_sum"], content.get("rolled_back", [])
+            self.loss_sum, self.rolled_back = content["loss_sum"], content["rolled_back"]
         going_on_from(path)
         self.kept = self.state.step
 
