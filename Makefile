@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Modules are compiled once, not again in every process that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: search test test-all run-test run-test-all lint style types audit clean
+.PHONY: search test test-all run-test run-test-all lint style types audit fuzz clean
 
 search: $(VENV)/.search
 	$(BIN)/darts search
@@ -32,6 +32,13 @@ types: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --strict --skip-editable
+
+# A minute for each of what reads strangers' texts and files; the first error that is not ours ends it.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	@for target in $$(PYTHONPATH=tests $(BIN)/python -c "import fuzzing; print(*fuzzing.TARGETS)"); do \
+		echo "--- $$target"; $(BIN)/python tests/fuzzing.py $$target 60 || exit 1; \
+	done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

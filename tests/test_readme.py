@@ -171,6 +171,8 @@ def test_it_runs(
         words += [word for word in SMALL.get(name, []) if word.partition("=")[0] not in given]
         if name == "search" and not any(word.startswith("budget") for word in words):
             words += ["budget.steps=4"]
+        if "evaluator=train" in words:
+            words += ["budget.evaluations=2", "dataset=fake", "evaluator.batch_size=16"]
         if name == "compare" and any(word.startswith("experiment") for word in words):
             words += [] if "seeds" in given else ["seeds=0-1"]
     if name == "retrain" and ("recipe=fast" in words or "init" in given):

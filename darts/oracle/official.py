@@ -157,7 +157,8 @@ def read_official(path: Path, progress: Progress = lambda done, total: None) -> 
         index = ordered.pop("index").astype(np.int64)
         return Table(name, {column: ordered[str(column)] for column in columns}, index), index
     except (
-        pickle.UnpicklingError, struct.error, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError
+        pickle.UnpicklingError, struct.error, EOFError, OSError, LookupError, TypeError, ValueError, AttributeError,
+        OverflowError, MemoryError, RecursionError,
     ) as error:  # fmt: skip
         raise UserError(
             f"import: {path} is neither NATS-tss-v1_0-3ffb9-simple nor NAS-Bench-201-v1_1-096897.pth: "

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from darts.run.checkpoint import checkpoint_path, load_checkpoint
+from supernet.spaces.cells import CellSpace
 from tests.compared import left_alone, scalars
 
 pytestmark = pytest.mark.slow
@@ -40,6 +41,11 @@ KINDS = {
         "baseline", "baseline=local_search", "evaluator=zero_cost", "budget.evaluations=150", "seeds=[0,1,2]",
         "oracle=none", *DATA,
     ],
+    "baseline on shared weights": [
+        "baseline", "baseline=regularized_evolution", "baseline.population=10", "evaluator=supernet",
+        "evaluator.run=SUPERNET", "budget.evaluations=200", "seeds=[0,1]", "oracle=none", *DATA,
+    ],
+    "baseline on a table": ["baseline", "budget.evaluations=3000", "seeds=0-149", "oracle.path=TABLE"],
 }  # fmt: skip
 STUDY = """# @package _global_
 # darts compare: a search and two baselines.
@@ -132,9 +138,23 @@ def test_a_tuning_killed_at_random_instants_keeps_every_trial_that_had_ended(tmp
     assert all(trials[number]["value"] == value for number, (state, value) in known.items() if state == "COMPLETE")
 
 
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A table, and a search whose shared weights judge."""
+    folder = tmp_path_factory.mktemp("beside")
+    lines = [f"{cell},{place * 7919 % 15625 / 200},{place % 97}" for place, cell in enumerate(CellSpace())]
+    (folder / "table.csv").write_text("\n".join(["cell,cifar10_valid_200,cifar10_test_200", *lines, ""]))
+    left_to_run(KINDS["gradient"], folder / "search")
+    return {"TABLE": str(folder / "table.csv"), "SUPERNET": str(folder / "search")}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_at_random_instants_ends_as_one_that_was_left_alone(kind: str, tmp_path: Path) -> None:
+def test_a_run_killed_at_random_instants_ends_as_one_that_was_left_alone(
+    kind: str, beside: dict[str, str], tmp_path: Path
+) -> None:
     words = KINDS[kind]
+    for placeholder, place in beside.items():
+        words = [word.replace(placeholder, place) for word in words]
     lasts = left_to_run(words, tmp_path / "whole")
     folder = tmp_path / "killed"
     assert killed(words, folder, "result.json", lasts, random.Random(kind)) >= 2, "it was hardly disturbed"

@@ -135,14 +135,14 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
 
 
 def test_a_kill_costs_what_came_after_the_last_checkpoint(darts: Run, tmp_path: Path, console: list[str]) -> None:
-    line = [*words("recipe.epochs=40", "engine.checkpoint_minutes=0"), "engine.threads=1"]
+    line = [*words("recipe.epochs=14", "engine.checkpoint_minutes=0"), "engine.threads=1"]
     assert darts(*line, "run_dir=whole").returncode == 0
     process = subprocess.Popen([*console, *line, "run_dir=killed"], cwd=tmp_path, stderr=subprocess.DEVNULL)
     checkpoint = tmp_path / "killed/checkpoints/last.pt"
     deadline = time.monotonic() + 60
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed/result.json").exists()

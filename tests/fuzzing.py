@@ -1,0 +1,201 @@
+"""What reads texts and files of strangers, as functions of bytes: only our own errors may come out.
+
+In the suite hypothesis feeds them (test_fuzz.py). `python tests/fuzzing.py NAME [SECONDS]` does it with atheris, which
+is led by what code it reaches: `make fuzz` goes through all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import os
+import pkgutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SPACES = sorted(file.stem for file in (CONFIGS / "space").glob("*.yaml"))
+CELL = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+SERIES = "time,load\n" + "".join(f"{step},{step % 7 / 3:.3f}\n" for step in range(40))
+DATA = ["dataset=fake", "dataset.images=48", "dataset.image_size=4", "network.channels=2", "network.cells=1"]
+
+
+@functools.cache
+def space_of(name: str) -> Any:
+    from darts.command.config import compose_config
+    from darts.run.parts import build_one
+
+    return build_one(compose_config("baseline", [f"space={name}"]), "space")
+
+
+@functools.cache
+def examples_folder() -> Path:
+    """A search and a retraining of a second, and what was exported."""
+    from darts.cli import main
+
+    folder = Path(tempfile.mkdtemp(prefix="darts-fuzz-"))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        words = ["method=plain", "budget.epochs=1", "data.batch_size=8", "oracle=none", f"run_dir={folder / 'search'}"]
+        assert main(["search", *DATA, *words]) == 0
+        trained = ["recipe.epochs=2", "data.batch_size=8", f"run_dir={folder / 'model'}"]
+        assert main(["retrain", f"cell={CELL}", *DATA, *trained]) == 0
+        for form in ("safetensors", "onnx"):
+            assert main(["export", f"run={folder / 'model'}", f"format={form}"]) == 0
+    return folder
+
+
+@contextlib.contextmanager
+def file_of(content: bytes, name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        file.write_bytes(content)
+        yield file
+
+
+def genotype(name: str, content: bytes) -> None:
+    space, text = space_of(name), content.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError):
+        found = space.parse(text)
+        assert space.parse(str(found)) == found
+
+
+def command_line(content: bytes) -> None:
+    from darts.cli import read
+    from darts.run.errors import UserError
+
+    words = content.decode("utf-8", "replace").split("\n")
+    if "-m" in words or "--multirun" in words:  # that runs
+        return
+    silent = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with silent[0], silent[1], contextlib.suppress(UserError):
+        read(words)
+
+
+def table(content: bytes) -> None:
+    from darts.oracle.csv import CsvOracle
+
+    with file_of(content, "table.csv") as file, refusing():
+        CsvOracle(str(file)).load(space_of("nas_bench_201"))
+
+
+def series(content: bytes) -> None:
+    from darts.tasks.datasets.series import CsvSeries
+
+    with file_of(content, "series.csv") as file, refusing():
+        CsvSeries(str(file), window=3, horizon=1).load(0.5)
+
+
+def pickled(content: bytes) -> None:
+    from darts.oracle.official import read_official
+
+    with file_of(content, "NAS-Bench-201-v1_1-096897.pth") as file, refusing():
+        read_official(file)
+
+
+def checkpoint(content: bytes) -> None:
+    from darts.run.checkpoint import load_checkpoint
+
+    with file_of(content, "last.pt") as file, refusing():
+        load_checkpoint(file)
+
+
+def result(content: bytes) -> None:
+    from darts.blackbox.result import BaselineResult
+    from darts.search.result import SearchResult
+    from darts.training.result import RetrainResult
+
+    with file_of(content, "result.json") as file:
+        for kind in (SearchResult, RetrainResult, BaselineResult):
+            with refusing():
+                kind.read(file)
+
+
+def config(content: bytes) -> None:
+    from darts.run.folder import read_config
+    from darts.search.build import build_search
+
+    with file_of(content, "config.yaml") as file, refusing():
+        build_search(read_config(file.parent, "search", ("space", "network")), None)
+
+
+def model(content: bytes) -> None:
+    from darts.models.formats.safetensors import read_safetensors
+
+    with file_of(content, "model.safetensors") as file, refusing():
+        read_safetensors(file, "model")
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Parts say a ValueError, which commands put the option's name before."""
+    from darts.run.errors import UserError
+
+    with contextlib.suppress(UserError, ValueError):
+        yield
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    **{f"genotype-{name}": functools.partial(genotype, name) for name in SPACES},
+    "command-line": command_line, "table": table, "series": series, "pickled": pickled,
+    "checkpoint": checkpoint, "result": result, "config": config, "model": model,
+}  # fmt: skip
+
+
+def seeds(name: str) -> list[bytes]:
+    """Inputs that are right, to begin with."""
+    import pickle
+    import random
+
+    if name.startswith("genotype-"):
+        space, rng = space_of(name.partition("-")[2]), random.Random(name)
+        return [str(space.sample(rng)).encode() for _ in range(5)]
+    if name == "command-line":
+        return [
+            b"search\nmethod=darts_v1\nseed=1\nphases.warm_up.share=2",
+            f"query\n{CELL}".encode(),
+            b"compare\na\n--help",
+        ]
+    if name == "table":
+        return [f"index,cell,cifar10_valid_12,cifar10_test_200\n4,{CELL},50,90.5\n".encode()]
+    if name == "series":
+        return [SERIES.encode()]
+    if name == "pickled":
+        records = [
+            pickle.dumps(one, 2) for one in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"a": [1.5]})
+        ]
+        return [b"".join(records)]
+    folder = examples_folder()
+    files = {
+        "checkpoint": ["search/checkpoints/last.pt"], "model": ["model/exports/model.safetensors"],
+        "result": ["search/result.json", "model/result.json"], "config": ["search/config.yaml"],
+    }  # fmt: skip
+    return [(folder / file).read_bytes() for file in files[name]]
+
+
+def main(name: str, seconds: int) -> None:
+    """Feed a target until the time is up, or an error comes out, which ends the process with its traceback."""
+    import atheris  # type: ignore[import-not-found]
+
+    with atheris.instrument_imports(include=["darts", "supernet"]):
+        for package in ("darts", "supernet"):
+            for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+                if module.name != "darts.__main__":
+                    importlib.import_module(module.name)
+    corpus = Path(tempfile.mkdtemp(prefix="darts-corpus-"))
+    for number, one in enumerate(seeds(name)):
+        (corpus / str(number)).write_bytes(one)
+    limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=6000", "-max_len=65536", "-verbosity=1"]
+    atheris.Setup([sys.argv[0], *limits, str(corpus)], TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    os.chdir(tempfile.mkdtemp(prefix="darts-fuzz-"))  # what crashed is kept there
+    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
+        raise SystemExit(f"give one of: {', '.join(TARGETS)}")
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 60)
