@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Modules are compiled once, not again in every process that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: search test test-all run-test run-test-all lint style types audit fuzz clean
+.PHONY: search test test-all run-test run-test-all lint style types audit fuzz lock clean
 
 search: $(VENV)/.search
 	$(BIN)/darts search
@@ -51,9 +51,19 @@ $(VENV)/.search: $(VENV)/bin/python pyproject.toml
 		|| echo "The analog table could not be installed; the search runs without known accuracies."
 	touch $@
 
+# The versions that the tests were last run with; where an index has them no more, those that it has, and a line says so.
+LOCKED := --constraint tests/constraints.txt
+
 $(VENV)/.dev: $(VENV)/.search
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCKED) --editable '.[dev]' \
+		|| { echo "NOT the locked versions of tests/constraints.txt: not all of them are to be had here"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; }
 	touch $@
+
+# From an environment that holds nothing else.
+lock: $(VENV)/.dev
+	@{ head -1 tests/constraints.txt; $(BIN)/python -m pip freeze --exclude-editable; } > tests/.constraints
+	@mv tests/.constraints tests/constraints.txt
 
 clean:
 	rm -rf $(VENV) dist build

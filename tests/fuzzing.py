@@ -189,7 +189,7 @@ def main(name: str, seconds: int) -> None:
     corpus = Path(tempfile.mkdtemp(prefix="darts-corpus-"))
     for number, one in enumerate(seeds(name)):
         (corpus / str(number)).write_bytes(one)
-    limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=6000", "-max_len=65536", "-verbosity=1"]
+    limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=6000", "-max_len=262144", "-verbosity=1"]
     atheris.Setup([sys.argv[0], *limits, str(corpus)], TARGETS[name])
     atheris.Fuzz()
 

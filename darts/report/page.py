@@ -19,6 +19,7 @@ from darts.report.palette import of_method
 from darts.report.svg import cell_svg
 
 FOLDER = Path(__file__).parent
+MOST_SPANS = 12  # of seeds that are written out
 COLUMNS = {  # of compare.csv: heading, text of a value, explanation
     "method": ("method", "{}".format, "name of the method"),
     "runs": ("runs", "{}".format, "number of runs"),
@@ -146,9 +147,11 @@ def _grouped(values: Mapping[str, str]) -> str:
 
 
 def _spans(seeds: Sequence[int]) -> str:
-    """``0-4, 7`` for 0, 1, 2, 3, 4, 7."""
+    """``0-4, 7`` for 0, 1, 2, 3, 4, 7; how many there are and the bounds where that would be a long row."""
     rows = itertools.groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])
     ends = [(found[0], found[-1]) for _, row in rows for found in [[seed for _, seed in row]]]
+    if len(ends) > MOST_SPANS:
+        return f"{len(seeds):,} from {seeds[0]} to {seeds[-1]}"
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ends)
 
 

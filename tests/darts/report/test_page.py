@@ -17,7 +17,7 @@ from darts.compare.trials import Measure, Trial
 from darts.oracle.base import Column, Table
 from darts.report import palette
 from darts.report.compare_figures import draw_compare
-from darts.report.page import COLUMNS, page
+from darts.report.page import COLUMNS, _spans, page
 from darts.report.svg import cell_svg
 from supernet.spaces.cells import CellSpace
 
@@ -362,3 +362,16 @@ def test_methods_are_told_apart() -> None:
     assert len(set(styles)) == 24
     assert palette.of_method(24) == palette.of_method(0)
     assert len({palette.of_operation(place) for place in range(8)}) == 8
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ([0, 1, 2, 3, 4, 7], "0-4, 7"),
+        ([5], "5"),
+        (list(range(0, 24, 2)), "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22"),
+        (list(range(9, 10_000, 10)), "1,000 from 9 to 9999"),
+    ],
+)
+def test_seeds_are_a_short_row(seeds: list[int], text: str) -> None:
+    assert _spans(seeds) == text
