@@ -104,7 +104,7 @@ class _Cuda:
         return int(torch.cuda.max_memory_allocated())
 
     def limit(self) -> int:
-        return int(torch.cuda.mem_get_info()[1])
+        return int(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved())  # others may have some
 
 
 class _Host:
@@ -115,11 +115,19 @@ class _Host:
             Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int:
-        with suppress(OSError, StopIteration):
-            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-            return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+        with suppress(OSError, LookupError):
+            return _kilobytes("/proc/self/status", "VmHWM")
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def limit(self) -> int:
-        several = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if ranks.started() else 1
-        return total_memory() // several
+        limits = [total_memory()]
+        with suppress(OSError, LookupError):  # what others have is not to be had; Linux alone says it so
+            available = _kilobytes("/proc/meminfo", "MemAvailable")
+            limits.append(available + _kilobytes("/proc/self/status", "VmRSS"))
+        return min(limits) // (int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if ranks.started() else 1)
+
+
+def _kilobytes(file: str, name: str) -> int:
+    """A line ``name:  12 kB`` of the kernel's, in bytes."""
+    rows = (line.split() for line in Path(file).read_text(encoding="ascii").splitlines())
+    return 1024 * int({row[0]: row[1] for row in rows if len(row) > 1}[f"{name}:"])
