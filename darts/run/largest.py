@@ -78,10 +78,11 @@ def largest(attempt: Callable[[int], int], cuda: bool) -> int:
             break
         finally:
             gc.collect()
-        if size > max(1, items // STEPS):
-            return found or max(1, items // STEPS)
+        most = max(1, items // STEPS)
+        if size > most:
+            return most
         found, peak = size, memory.peak()
-        if peak + 2 * max(0, peak - before) > SHARE * memory.limit():
+        if 2 * size > most or peak + 2 * max(0, peak - before) > SHARE * memory.limit():
             break
         before, size = peak, 2 * size
     if not found:
