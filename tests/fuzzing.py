@@ -7,6 +7,7 @@ is led by what code it reaches: `make fuzz` goes through all of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import io
@@ -71,9 +72,14 @@ def command_line(content: bytes) -> None:
     words = content.decode("utf-8", "replace").split("\n")
     if "-m" in words or "--multirun" in words:  # that runs
         return
-    silent = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
-    with silent[0], silent[1], contextlib.suppress(UserError):
-        read(words)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            read(words)
+        except UserError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # of which `main` makes a message
+                raise
 
 
 def table(content: bytes) -> None:

@@ -171,6 +171,8 @@ def test_it_runs(
         words += [word for word in SMALL.get(name, []) if word.partition("=")[0] not in given]
         if name == "search" and not any(word.startswith("budget") for word in words):
             words += ["budget.steps=4"]
+        if "PHOTOS" not in command and "FILE.csv" not in command:  # more than a handful of items
+            words = [word.replace("data.batch_size=4", "data.batch_size=64") for word in words]
         if "evaluator=train" in words:
             words += ["budget.evaluations=2", "dataset=fake", "evaluator.batch_size=16"]
         if name == "compare" and any(word.startswith("experiment") for word in words):

@@ -52,6 +52,7 @@ def ended(data: Path, *words: str) -> tuple[str, dict[str, Any]]:
     return done.stdout, json.loads((data / "runs.json").read_text())
 
 
+@pytest.mark.slow
 def test_runs_are_written_looked_up_and_not_made_again(data: Path) -> None:
     methods = ("--methods", "default,random_search,gdas", "--seeds", "100")
     printed, content = ended(data, *methods)

@@ -14,6 +14,7 @@ from rich.table import Table
 from darts.blackbox.result import BaselineResult
 from darts.compare.load import Loaded, is_unknown
 from darts.compare.summary import number
+from darts.oracle.base import BENCHMARK
 from darts.search.result import SearchResult
 
 Lines = list[tuple[str, str]]
@@ -125,7 +126,7 @@ def search_lines(
         lines += verdict_lines(result.verdict, result.steps)
     if result.oracle is not None:
         table, rows = result.oracle["table"], result.oracle["rows"]
-        cells = result.oracle["cells"]
+        cells = result.oracle.get("cells", BENCHMARK.size)  # results of version 0.1 are all of the benchmark
         of = ", ".join(dict.fromkeys(DATASETS[row["dataset"]] for row in rows))
         lines.append(("known accuracy", f"searched on {result.searched_on}; known accuracy is of {of}, table {table}"))
         for row in rows:

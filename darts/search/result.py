@@ -23,12 +23,8 @@ VALID = "supernet_valid_"
 
 
 def _from_1(content: dict[str, Any]) -> dict[str, Any]:
-    """All searches were judged by accuracy, and looked up in the benchmark's own space."""
-    oracle = content["oracle"]
-    return {
-        "metric": dict(ACCURACY), **content,
-        "oracle": None if oracle is None else {"cells": 15_625, **oracle},
-    }  # fmt: skip
+    """All searches were judged by accuracy."""
+    return {"metric": dict(ACCURACY), **content}
 
 
 UPGRADES: Upgrades = {1: _from_1}

@@ -208,7 +208,11 @@ class Stop(Monitor):
         search.stop.made |= search.state.step == 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+LONG = ("proxyless", "mobile space.stabilised=true")
+RESUMED = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES]
+
+
+@pytest.mark.parametrize("name", RESUMED)
 def test_a_search_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     space = able(name, "supernet")
     words = [

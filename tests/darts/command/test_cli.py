@@ -458,3 +458,10 @@ def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("darts.command.query.QueryCommand.run", run)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["query", "x"])
+
+
+@pytest.mark.parametrize("words", [["compare", ""], ["search", "resume="], ["search", "run_dir="], ["export", "run="]])
+def test_a_name_that_no_file_can_have_is_refused(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    *before, last = words
+    assert main([*before, f"{last}{'9' * 5000}"]) == 2
+    assert "File name too long; give a shorter one" in capfd.readouterr().err

@@ -21,6 +21,7 @@ study:
 
 
 @pytest.mark.usefixtures("pictures")
+@pytest.mark.slow
 def test_a_search_of_every_seed_is_made_evaluated_and_compared_and_none_is_made_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from darts.command.config import compose_config
+from darts.run.schema import upgraded
 from darts.search.build import build_search
 from darts.search.diverging import NonFiniteLoss
 from darts.search.loop import Search
+from darts.search.saved import UPGRADES
 from supernet.cell import SearchCell
 from supernet.relaxations.base import EdgeWeights, Parameters
 from supernet.relaxations.softmax import Softmax
@@ -90,7 +93,7 @@ def test_a_state_restored_from_a_file_goes_on_bit_for_bit(words: tuple[str, ...]
 
 
 def test_a_state_of_version_0_1_goes_on() -> None:
-    """It knew neither phases' progress, nor narrowed spaces, nor generators of devices."""
+    """It knew neither phases' progress, nor narrowed spaces, nor generators of devices, nor whose state it was."""
     search, other = make(), make()
     search.state.planned_steps = 12
     advance(search, 3)
@@ -102,7 +105,9 @@ def test_a_state_of_version_0_1_goes_on() -> None:
     noise = torch.rand(3)
     other.state.allow([[True] * 4 + [False]] * 3)
     torch.manual_seed(1234)
-    other.state.load_state_dict(old)
+    content = upgraded({"schema_version": 1, "state": old}, Path("last.pt"), "resume", UPGRADES)
+    assert content["identity"] == {}
+    other.state.load_state_dict(content["state"])
     assert other.state.allowed_EO is None
     advance(other, 2)
     assert torch.equal(torch.rand(3), noise)
