@@ -8,47 +8,44 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from darts.cli import main
-from darts.run import largest as module
-from darts.run.largest import SHARE, largest
+from darts.run.largest import largest
 from tests.compared import left_alone
 
-MIB = 2**20
+ROOMY = """
+import sys, torch
+from darts.run import largest as module
+torch.zeros(2**20).add_(1)
+host, tried = module._Host(), []
+host.begin()
+limit = int((host.peak() + int(sys.argv[1]) * 2**20) / module.SHARE)
+module._Host.limit = lambda self: limit
+def attempt(size):
+    tried.append(size)
+    torch.zeros(size * 16 * 2**20, dtype=torch.uint8).add_(1)  # touched, or it is not there
+    return 10**6
+print(module.largest(attempt, False), max(tried))
+"""
 
 
-def taking(mib_an_item: int, items: int = 10**6) -> list[int]:
-    """What sizes were tried, by an attempt that takes so much memory an item, until its end."""
-    tried: list[int] = []
-
-    def attempt(size: int) -> int:
-        tried.append(size)
-        torch.zeros(size * mib_an_item * MIB, dtype=torch.uint8).add_(1)  # touched, or it is not there
-        return items
-
-    tried.append(largest(attempt, cuda=False))
-    return tried
+def printed(code: str, word: int) -> str:
+    """By a process of its own, whose memory nothing else has used."""
+    line = [sys.executable, "-c", code, str(word)]
+    return subprocess.run(line, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]).stdout
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone says how much it was at most")
-@pytest.mark.parametrize(("room", "expected"), [(40, 8), (100, 16), (300, 64), (600, 128)])
-def test_what_would_not_fit_is_not_tried(room: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """4 MiB an item: 8 items take 32 MiB, 16 take 64."""
-    torch.zeros(10 * MIB)
-    host = module._Host()
-    host.begin()
-    limit = int((host.peak() + room * MIB) / SHARE)
-    monkeypatch.setattr(module._Host, "limit", lambda self: limit)
-    *tried, found = taking(4)
-    assert found == expected
-    assert max(tried) == expected
+@pytest.mark.parametrize(("room", "expected"), [(200, 8), (440, 16), (1500, 64)])
+def test_what_would_not_fit_is_not_tried(room: int, expected: int) -> None:
+    """16 MiB an item: 8 items take 128 MiB, and before 16 are tried there have to be three times as many."""
+    assert printed(ROOMY, room).split() == [str(expected)] * 2
 
 
 @pytest.mark.parametrize(("items", "expected"), [(79, 7), (80, 8), (1_000, 64), (1_279, 64), (1_280, 128), (9, 1)])
 def test_an_epoch_keeps_ten_steps(items: int, expected: int) -> None:
-    assert taking(0, items)[-1] == expected
+    assert largest(lambda size: items, cuda=False) == expected
 
 
 LIMITED = """
@@ -74,9 +71,7 @@ except UserError as error:
     ("mib", "expected"), [(1, "128"), (4, "32"), (100, "data.batch_size: got auto; a step with 8")]
 )
 def test_what_the_system_refuses_does_not_fit(mib: int, expected: str) -> None:
-    line = [sys.executable, "-c", LIMITED, str(mib)]
-    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
-    assert done.stdout.startswith(expected)
+    assert printed(LIMITED, mib).startswith(expected)
 
 
 def test_another_error_is_not_taken_for_full_memory() -> None:
