@@ -86,7 +86,9 @@ def child(processes: int, name: str) -> dict[str, float]:
         file = Path(folder) / "found.json"
         own = [str(Path(__file__).resolve()), "--child", name, "--json", str(file)]
         run = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-        subprocess.run([sys.executable, *run, *own], check=True, stderr=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, *run, *own], check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
         found: dict[str, float] = json.loads(file.read_text())
         return found
 
