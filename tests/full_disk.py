@@ -99,6 +99,7 @@ def run(words: list[str], base: Path, first: int, every: int) -> None:
 
     status, messages = said(line(base / "whole"))
     assert status == 0, messages
+    expected = left(base / "whole")
     for number in range(first, 1000, every):
         folder = base / str(number)
         status, messages = disk.watched(folder, number, line(folder))
@@ -108,7 +109,7 @@ def run(words: list[str], base: Path, first: int, every: int) -> None:
         report = {"number": number, "status": status, "messages": messages}
         report["halves"] = [str(file) for file in folder.rglob("*.tmp")] if words[0] != "export" else []
         report["again"] = said([words[0], f"resume={folder}"] if begun else line(folder))
-        report["same"] = {name: value == left(base / "whole")[name] for name, value in left(folder).items()}
+        report["same"] = {name: value == expected[name] for name, value in left(folder).items()}
         print(json.dumps(report), flush=True)
 
 

@@ -45,8 +45,7 @@ def examples_folder() -> Path:
         assert main(["search", *DATA, *words]) == 0
         trained = ["recipe.epochs=2", "data.batch_size=8", f"run_dir={folder / 'model'}"]
         assert main(["retrain", f"cell={CELL}", *DATA, *trained]) == 0
-        for form in ("safetensors", "onnx"):
-            assert main(["export", f"run={folder / 'model'}", f"format={form}"]) == 0
+        assert main(["export", f"run={folder / 'model'}", "format=safetensors"]) == 0
     return folder
 
 

@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,10 +19,8 @@ import torch
 from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.files import save_tensors
-from darts.run.schema import VERSION, Upgrades, upgraded
+from darts.run.schema import NO_UPGRADES, VERSION, Upgrades, upgraded
 from darts.run.settings import differing
-
-NOTHING: Upgrades = MappingProxyType({})
 
 
 class Unwritable(UserError):
@@ -121,7 +118,7 @@ def _make_room(run_dir: Path, checkpoints: int) -> None:
         os.replace(last, before)
 
 
-def load_checkpoint(path: Path, option: str = "resume", upgrades: Upgrades = NOTHING) -> dict[str, Any]:
+def load_checkpoint(path: Path, option: str = "resume", upgrades: Upgrades = NO_UPGRADES) -> dict[str, Any]:
     """Read one file onto the CPU, as this version would have written it.
 
     Args:
@@ -154,7 +151,7 @@ def _check_sums(path: Path) -> None:
 
 
 def newest_checkpoint(
-    run_dir: Path, option: str = "resume", upgrades: Upgrades = NOTHING
+    run_dir: Path, option: str = "resume", upgrades: Upgrades = NO_UPGRADES
 ) -> tuple[Path, dict[str, Any]]:
     """The newest intact checkpoint of a run and what it holds; a line in the log tells of newer ones that are not.
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
@@ -20,7 +19,7 @@ from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.files import write_text
 from darts.run.lock import lock, release
-from darts.run.schema import Upgrades, upgraded
+from darts.run.schema import NO_UPGRADES, Upgrades, upgraded
 
 FOLDERS = ("checkpoints", "tensorboard", "figures")
 SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # builds plain values alone; in C ten times as fast
@@ -252,7 +251,7 @@ def understood(path: Path, command: str) -> Iterator[None]:
 
 
 def read_result(
-    path: Path, command: str, build: Callable[[dict[str, Any]], Result], upgrades: Upgrades = MappingProxyType({})
+    path: Path, command: str, build: Callable[[dict[str, Any]], Result], upgrades: Upgrades = NO_UPGRADES
 ) -> Result:
     """Read a result.json.
 

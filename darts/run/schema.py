@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from darts.run.errors import UserError, reason
@@ -15,6 +16,9 @@ generators; results say what they are judged by."""
 
 Upgrades = Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]
 """By version, from its content to that of the next one; where there is none, nothing has changed."""
+
+
+NO_UPGRADES: Upgrades = MappingProxyType({})
 
 
 def upgraded(content: Mapping[str, Any], file: Path, option: str, upgrades: Upgrades) -> dict[str, Any]:
