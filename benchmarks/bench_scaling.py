@@ -7,6 +7,8 @@ processes    images per second of bilevel steps: one process with all threads, a
 executors    trainings per second of candidates that take about 0.1 and 2 seconds, on one thread each: in this process,
              in two processes, on a Ray cluster of two (if Ray is installed). Efficiency is the rate over twice the
              serial one.
+finalists    steps per second of the default search's finalists, two at a time on one thread each, by every executor;
+             images of 16x16, batch 64, C=8, N=5. Efficiency as above.
 checkpoints  share of the time of a search of two minutes on digits that checkpoints take, with default settings.
 growth       memory of the process and size of the run folder over 10,000 steps of a tiny search.
 compare      seconds of `darts compare` on 10,000 runs of a table's search, and size of its page.
@@ -25,7 +27,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,17 +35,18 @@ from typing import Any
 
 import torch
 
-from darts.blackbox.executors import EXECUTORS
 from darts.command.config import compose_config
 from darts.run import ranks
 from darts.run.files import write_text
 from darts.search.build import build_search
 from darts.search.loop import Search
 from darts.search.monitors.base import Monitor
+from darts.search.short_trainings import ALLOWED
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
+from darts.training.executors import EXECUTORS
 from darts.training.recipe import Recipe
-from darts.training.worker import Job, Site, train
+from darts.training.worker import Job, Site, Trainer
 from supernet.spaces.cells import CellSpace
 
 STEPS, WARM = 12, 3
@@ -114,10 +116,11 @@ def executors(rounds: int) -> dict[str, Any]:
     space = CellSpace()
     cell = space.parse("|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
     task = partial(Classification, Fake(images=96, num_classes=3), 0.5, 16, 0)
-    site = Site(uuid.uuid4().hex, space, task, 4, 1, torch.device("cpu"), 1)
-    train(site, Job(cell, Recipe(3, 0.01), 0))
+    site = Site(space, task, 4, 1, torch.device("cpu"), 1)
+    trainer = Trainer(site)
+    trainer.train(Job(cell, Recipe(3, 0.01), 0))
     begun = time.perf_counter()
-    train(site, Job(cell, Recipe(20, 0.01), 0))
+    trainer.train(Job(cell, Recipe(20, 0.01), 0))
     epoch = (time.perf_counter() - begun) / 20
     found: dict[str, Any] = {}
     for seconds in SECONDS:
@@ -129,7 +132,8 @@ def executors(rounds: int) -> dict[str, Any]:
             for name in EXECUTORS:
                 workers = 1 if name == "serial" else WORKERS
                 try:
-                    rates.setdefault(name, []).append(rate(EXECUTORS[name](site, workers, None), workers, jobs, cell))
+                    executor = EXECUTORS[name](partial(Trainer, site), workers)
+                    rates.setdefault(name, []).append(rate(executor, workers, jobs, cell))
                 except ImportError:
                     continue
         serial = statistics.median(rates["serial"])
@@ -144,14 +148,42 @@ def executors(rounds: int) -> dict[str, Any]:
 
 
 def rate(executor: Any, workers: int, jobs: list[Job], cell: Any) -> float:
+    train = partial(executor.run, Trainer.train)
     try:
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(executor.run, [Job(cell, Recipe(1, 0.01), 0)] * 2 * workers))  # processes and data are there
+            list(pool.map(train, [Job(cell, Recipe(1, 0.01), 0)] * 2 * workers))  # processes and data are there
             begun = time.perf_counter()
-            list(pool.map(executor.run, jobs))
+            list(pool.map(train, jobs))
             return len(jobs) / (time.perf_counter() - begun)
     finally:
         executor.close()
+
+
+def finalists(rounds: int) -> dict[str, Any]:
+    words = ["dataset=fake", "dataset.images=1024", "dataset.image_size=16", "data.batch_size=64", "monitor=[]"]
+    words += ["phases.bilevel.share=0", "budget.epochs=null", "budget.steps=100000", "oracle=none"]
+    rates: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name in [name for name in ALLOWED if name == "thread" or name in EXECUTORS]:
+            search = build_search(compose_config("search", [*words, f"phases.finalists.executor={name}"]), None)
+            search.state.planned_steps = 100_000
+            for _ in range(2 * WARM):
+                step(search)
+            begun, images = time.perf_counter(), search.state.images
+            for _ in range(20 * STEPS):
+                step(search)
+            lasted = time.perf_counter() - begun
+            rates.setdefault(name, []).append((search.state.images - images) / 64 / lasted)
+            for phase in search.schedule.phases.values():
+                phase.release()
+    serial = statistics.median(rates["serial"])
+    found = {}
+    for name, row in rates.items():
+        rate = statistics.median(row)
+        found[name] = {"per_second": rate, "efficiency": rate / serial / WORKERS, "all": row}
+        print(f"finalists, {name}: {rate:.1f} steps/s", end="")
+        print("" if name == "serial" else f", {found[name]['efficiency']:.0%} efficient", flush=True)
+    return found
 
 
 def checkpoints(rounds: int) -> dict[str, Any]:
@@ -231,7 +263,8 @@ def compare(rounds: int) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
-    "processes": processes, "executors": executors, "checkpoints": checkpoints, "growth": growth, "compare": compare,
+    "processes": processes, "executors": executors, "finalists": finalists, "checkpoints": checkpoints,
+    "growth": growth, "compare": compare,
 }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def begin(call: Call) -> Prepared:
     from darts.run.files import write_text
     from darts.run.largest import with_batch_size
     from darts.run.settings import anchored, with_groups
-    from darts.search.build import build_search
+    from darts.search.build import ready_search
     from darts.search.trying import tried
 
     settings = with_groups(anchored(call.settings))
@@ -101,7 +101,7 @@ def begin(call: Call) -> Prepared:
         raise UserError("extend: it goes with resume=RUN_DIR; a new search takes its budget from budget.*")
     settings = with_batch_size(settings, tried)
     folder = call.run_dir or run_folder.chosen_run_dir(settings["run_dir"], "search")
-    search = run_folder.begin(folder, "search", settings, lambda: build_search(settings, folder))
+    search = run_folder.begin(folder, "search", settings, lambda: ready_search(settings, folder))
     task, more = search.state.task, ""
     if task.remarks and ranks.first():
         write_text(folder / "data.txt", "\n".join(task.remarks) + "\n")
@@ -123,7 +123,7 @@ def resume(call: Call) -> Prepared | None:
     from darts.run.folder import check_goes_on, read_config, say_plugins, understood, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored, with_values_of
-    from darts.search.build import build_search
+    from darts.search.build import ready_search
     from darts.search.result import CONFIG_KEYS, SearchResult
 
     settings, given = call.settings, call.given
@@ -159,7 +159,7 @@ def resume(call: Call) -> Prepared | None:
         stored["dataset"]["root"] = anchored(settings)["dataset"]["root"]
     stored = with_values_of(stored, settings, given & set(ADJUSTABLE))
     now_settings = stored | {"plugins": settings["plugins"]} | changed
-    search = build_search(now_settings, folder)
+    search = ready_search(now_settings, folder)
     begun = bool(checkpoint_paths(folder))  # else it was stopped before its first one
     if begun:
         content = search.resume()

@@ -203,7 +203,7 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     with problems.of("arch_step"):
         built["state"] = SearchState(
             space, network, built["relaxation"], task, steps.weights.make_optimizer, steps.architecture.make_optimizer,
-            list(built["regularizer"].values()), seed, compute, groups,
+            list(built["regularizer"].values()), seed, compute, groups, plugins,
         )  # fmt: skip
     problems.stop()
     with problems.of("relaxation"):
@@ -233,5 +233,19 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     search: Search = built["search"]
     with problems.of("budget"):
         search.check_budget()
+    problems.stop()
+    return search
+
+
+def ready_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
+    """The same, of a search that is to run here and now.
+
+    Raises:
+        UserError: all problems of the config, one a line; or what it runs on is not there.
+    """
+    search, problems = build_search(settings, run_dir), Problems()
+    for name, phase in search.schedule.phases.items():
+        with problems.of(f"phases.{name}"):
+            phase.reach()
     problems.stop()
     return search

@@ -22,10 +22,11 @@ from darts.run.seeding import make_generator
 from darts.search.cell_model import WORST, Posterior, liking, posterior
 from darts.search.paths import Path, changed, living
 from darts.search.phases import Phase, Steps
-from darts.search.short_trainings import ShortTrainings
+from darts.search.short_trainings import ALLOWED, ShortTrainings
 from darts.search.standing import standing
 from darts.search.state import SearchState
 from darts.tasks.sizes import check_network
+from darts.training.executors import check_executor
 from supernet.relaxations.base import Relaxation
 from supernet.spaces.base import Genotype, Space
 
@@ -59,6 +60,9 @@ class Finalists(Phase):
             SGD the loss prefers what is easy to train.
         warm_up: steps in which the rate rises; then it falls along a cosine until the end of the last rung.
         together: networks that are trained at the same time, one step of each a step of the search, each on one thread.
+        executor: where: ``thread`` for threads of this process, ``serial`` for one after the other, ``process`` for
+            processes of this machine, ``ray`` for a cluster; the bits are the same.
+        address: of the Ray cluster; one on this machine if None.
 
     Raises:
         ValueError: a value out of range.
@@ -82,6 +86,8 @@ class Finalists(Phase):
         weight_decay: float = 0.05,
         warm_up: int = 10,
         together: int = 2,
+        executor: str = "thread",
+        address: str | None = None,
     ) -> None:
         super().__init__(share)
         if not rungs or sorted(set(rungs)) != list(rungs) or rungs[0] < 2:
@@ -99,9 +105,10 @@ class Finalists(Phase):
             raise ValueError(f"lr, weight_decay: got {lr} and {weight_decay}; give a rate above 0 and a decay from 0")
         if not 0 <= trust < float("inf"):
             raise ValueError(f"trust: got {trust}; give 0 or more")
+        check_executor(executor, ALLOWED, address)
         self.channels, self.cells, self.rungs, self.eta = channels, cells, tuple(rungs), eta
         self.candidates, self.trust, self.together = candidates, trust, together
-        self.trainings = ShortTrainings(channels, cells, lr, weight_decay, warm_up, together)
+        self.trainings = ShortTrainings(channels, cells, lr, weight_decay, warm_up, together, executor, address)
         self._forget()
 
     def _forget(self) -> None:
@@ -124,7 +131,14 @@ class Finalists(Phase):
                 "choose another method, such as method=darts_v1_cells"
             )
         check_network(space, self.channels, self.cells)
-        check_threads(self.together, "together")
+        if self.trainings.kind != "ray":
+            check_threads(self.together, "together")
+
+    def reach(self) -> None:
+        ALLOWED[self.trainings.kind].reach(self.trainings.address)
+
+    def release(self) -> None:
+        self.trainings.close()
 
     def enter(self, state: SearchState) -> None:
         self._forget()
@@ -224,8 +238,7 @@ class Finalists(Phase):
         self.mark = copy.deepcopy(state.task.train.state_dict())
 
     def _next_group(self, state: SearchState) -> None:
-        if self.rung + 1 == len(self.rungs):
-            self.trainings.drop(self.alive[self.position : self.position + self.together])
+        self.trainings.end_group(keep=self.rung + 1 < len(self.rungs))
         self.position, self.taken = self.position + self.together, 0
         if self.position < len(self.alive):
             return
@@ -238,7 +251,7 @@ class Finalists(Phase):
             state.found = self.incumbent
             return
         self.alive = self.alive[: -(-len(self.alive) // self.eta)]
-        self.trainings.keep(state, self.alive)
+        self.trainings.keep(self.alive)
         self.mark = copy.deepcopy(state.task.train.state_dict())
 
     _counters = ("incumbent", "weights", "rounds", "rung", "position", "taken", "alive", "losses", "mark")
@@ -252,7 +265,7 @@ class Finalists(Phase):
             if name in state:
                 setattr(self, name, copy.deepcopy(state[name]))
         self.trainings.begin(f"finalists of round {len(self.rounds)}")
-        self.trainings.stored = dict(state.get("trained", {}))
+        self.trainings.load_state_dict(state.get("trained", {}))
 
 
 def _path(state: SearchState, cell: str) -> tuple[int, ...]:

@@ -91,12 +91,10 @@ class Search:
             NonFiniteLoss: training diverged; the last good checkpoint is kept, see `roll_back`.
             Interrupted: asked to stop; the checkpoint is written.
         """
-        state = self.state
-        clock = time.perf_counter()
+        state, clock, stopped_by = self.state, time.perf_counter(), "steps"
         if state.planned_steps == 0:
             follow(state, self.schedule, self.plan())
             clock = self._spend("planning", clock)
-        stopped_by = "steps"
         steps_per_epoch, due = state.task.steps_per_epoch, Clock(self.checkpoint_minutes)
         for monitor in self.told:
             monitor.on_start(self)
@@ -146,6 +144,8 @@ class Search:
             self._checkpoint()
             result = result_of(state, self.steps, self.schedule, current_ends(state, self.schedule), stopped_by)
         finally:
+            for phase in self.schedule.phases.values():
+                phase.release()
             for monitor in self.told:
                 monitor.on_end(self)
         return result

@@ -81,6 +81,18 @@ class Phase(ABC):
         """
         return
 
+    def reach(self) -> None:
+        """Refuse to begin where something is not there that the phase runs on, such as a cluster.
+
+        Raises:
+            ValueError: it is not.
+        """
+        return
+
+    def release(self) -> None:
+        """Let go of what it runs on; the search ends or stops here."""
+        return
+
     def fits(self, state: SearchState) -> None:
         """Refuse options that do not go together with the rest of the search, before it begins.
 

@@ -43,6 +43,7 @@ class SearchState:
         seed: decides every random choice of the search.
         compute: how the network is evaluated; plainly in float32 if None.
         groups: how a batch is evaluated; one a process if None.
+        plugins: packages with parts of the user's own.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class SearchState:
         seed: int = 0,
         compute: Compute | None = None,
         groups: Groups | None = None,
+        plugins: Sequence[str] = (),
     ) -> None:
         self.compute, self.groups = compute or Compute(network), groups or Groups(network)
         self.space, self.network, self.relaxation, self.task = space, network, relaxation, task
-        self.regularizers, self.seed = tuple(regularizers), seed
+        self.regularizers, self.seed, self.plugins = tuple(regularizers), seed, tuple(plugins)
         self.device = self.compute.device
         self.sampling = make_generator(seed, "sampling")
         self.params = relaxation.init_params(space.architecture_shapes, make_generator(seed, "architecture"))

@@ -22,4 +22,5 @@ def tried(settings: Mapping[str, Any]) -> int:
         phase.enter(state)
         search.steps.weights.schedule(state)
         phase.step(state, search.steps)
+        phase.release()
     return min(state.task.sizes)

@@ -5,6 +5,7 @@ Shape suffixes: B batch, N items, C channels, H height, W width.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -132,6 +133,12 @@ class Task(ABC):
         Raises:
             ValueError: more than there are.
         """
+
+    def without_data(self) -> Task:
+        """The same without its streams, to be sent where batches are: it has loss and score."""
+        found = copy.copy(self)
+        del found.train, found.valid
+        return found
 
     per_item = 1.0  # factor from the mean score to the metric
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,6 @@ class Site(NamedTuple):
     """What all trainings of a run share.
 
     Attributes:
-        key: tells it from others.
         space: of the genotypes.
         task: makes the task, told `device`.
         channels, cells: of the networks.
@@ -30,7 +30,6 @@ class Site(NamedTuple):
         plugins: packages whose operations a network may have.
     """
 
-    key: str
     space: Space
     task: Callable[..., Task]
     channels: int
@@ -83,34 +82,39 @@ class _Curve(FitMonitor):
         return self.stops is None or not self.stops(self.values)
 
 
-_ready: dict[str, tuple[Task, Any]] = {}  # of this process: by the site's key, the task, and where it begins
+class Trainer:
+    """Trains one candidate after the other at a site; reads the data before the first."""
 
+    def __init__(self, site: Site) -> None:
+        self.site = site
 
-def train(site: Site, job: Job) -> Trained:
-    """One training; reads the data when this process has its first one of a site."""
-    torch.set_num_threads(site.threads)
-    if site.key not in _ready:
-        for name in site.plugins:
+    @cached_property
+    def task(self) -> tuple[Task, dict[str, Any]]:
+        """The task, and where it begins."""
+        for name in self.site.plugins:
             importlib.import_module(name)
-        _ready.clear()
-        task = site.task(device=site.device)
-        _ready[site.key] = task, task.state_dict()
-    task, begin = _ready[site.key]
-    size = task.network_size(site.channels, site.cells)
-    task.load_state_dict(begin)  # every candidate sees the same batches
-    network = site.space.network(job.genotype, size)
-    initialised(network, make_generator(job.seed, "initial weights"))
-    if job.parent is not None:
-        file, genotype = job.parent
-        parent = site.space.network(genotype, size)
-        parent.load_state_dict(torch.load(file, weights_only=True))
-        network.inherit(parent)  # type: ignore[operator]
-    network.to(site.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    curve = _Curve(job.stops)
-    try:
-        fit(network, task, job.recipe, monitors=[curve])
-    except Diverged:
-        return Trained(tuple(curve.values), diverged=True)
-    if job.keep is not None:
-        save_tensors(job.keep, {name: value.cpu() for name, value in network.state_dict().items()})
-    return Trained(tuple(curve.values))
+        task = self.site.task(device=self.site.device)
+        return task, task.state_dict()
+
+    def train(self, job: Job) -> Trained:
+        """One training."""
+        site, (task, begin) = self.site, self.task
+        torch.set_num_threads(site.threads)
+        size = task.network_size(site.channels, site.cells)
+        task.load_state_dict(begin)  # every candidate sees the same batches
+        network = site.space.network(job.genotype, size)
+        initialised(network, make_generator(job.seed, "initial weights"))
+        if job.parent is not None:
+            file, genotype = job.parent
+            parent = site.space.network(genotype, size)
+            parent.load_state_dict(torch.load(file, weights_only=True))
+            network.inherit(parent)  # type: ignore[operator]
+        network.to(site.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        curve = _Curve(job.stops)
+        try:
+            fit(network, task, job.recipe, monitors=[curve])
+        except Diverged:
+            return Trained(tuple(curve.values), diverged=True)
+        if job.keep is not None:
+            save_tensors(job.keep, {name: value.cpu() for name, value in network.state_dict().items()})
+        return Trained(tuple(curve.values))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,13 +12,14 @@ from typing import Any
 import torch
 
 from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
-from darts.blackbox.executors import EXECUTORS, Died
 from darts.blackbox.methods.base import Candidate, at_least
 from darts.blackbox.termination import RULES, Termination
 from darts.run.errors import UserError
 from darts.tasks.sizes import check_inputs, check_network
+from darts.training.executors import EXECUTORS, check_executor
 from darts.training.recipe import Recipe
-from darts.training.worker import Job, Site
+from darts.training.worker import Job, Site, Trainer
+from darts.training.workers import Died, Executor
 from supernet.spaces.base import Genotype
 
 ATTEMPTS = 2
@@ -82,12 +82,9 @@ class TrainEvaluator(Evaluator):
         ):  # fmt: skip
             at_least(name, number, 1)
         at_least("ahead", ahead, 0)
-        if executor not in EXECUTORS:
-            raise ValueError(f"executor: got {executor!r}; allowed are {', '.join(EXECUTORS)}")
+        check_executor(executor, EXECUTORS, address)
         if executor == "serial" and workers > 1:
             raise ValueError(f"workers: got {workers} with executor=serial; give 1, or executor=process")
-        if address is not None and executor != "ray":
-            raise ValueError(f"address: got {address!r} with executor={executor}; give executor=ray, or leave it out")
         if lr <= 0 or weight_decay < 0:
             raise ValueError(f"lr, weight_decay: got {lr}, {weight_decay}; give lr above 0 and weight_decay 0 or more")
         if termination is not None and termination not in RULES:
@@ -104,17 +101,16 @@ class TrainEvaluator(Evaluator):
 
     def open(self, context: Context) -> None:
         check_network(context.space, self.channels, self.cells)
+        EXECUTORS[self.executor].reach(self.address)
         make_task = partial(context.task, **self.data)
         task = make_task(device=torch.device("cpu"))  # so that what does not fit is said before a worker starts
         check_inputs(context.space, task)
         self.name, self.metric, self.epoch_images = task.name, task.metric, task.steps_per_epoch * task.batch_size
         threads = max(1, torch.get_num_threads() // self.trainings)
-        self.site = Site(
-            uuid.uuid4().hex, context.space, make_task, self.channels, self.cells, context.device, threads,
-            context.plugins,
-        )  # fmt: skip
+        self.site = Site(context.space, make_task, self.channels, self.cells, context.device, threads, context.plugins)
         self.pool = ThreadPoolExecutor(self.trainings)  # a thread waits for each training
-        self.place = EXECUTORS[self.executor](self.site, self.trainings, self.address)
+        kind, gpus = EXECUTORS[self.executor], 1 if context.device.type == "cuda" else 0
+        self.place: Executor[Trainer] = kind(partial(Trainer, self.site), self.trainings, self.address, gpus)
         self.closing = False
         self.rules: dict[int, Termination] = {}
         self.trained: dict[int, Genotype] = {}  # candidates of this run whose weights are kept, by number
@@ -165,7 +161,7 @@ class TrainEvaluator(Evaluator):
             recipe, kept = self.recipe(candidate.epochs), self._file(candidate.number)
             job = Job(candidate.genotype, recipe, self.seed + diverged, parent, kept, stops)
             try:
-                found = self.place.run(job)
+                found = self.place.run(Trainer.train, job)
             except Died as problem:
                 deaths += 1
                 if not self.closing:

@@ -23,7 +23,6 @@ from torch import nn
 
 from darts.blackbox.evaluators.base import Context, Evaluator, Outcome
 from darts.blackbox.evaluators.train import TrainEvaluator
-from darts.blackbox.executors import Died, Processes
 from darts.blackbox.loop import Answer, BlackBox
 from darts.blackbox.methods.base import Baseline, Candidate
 from darts.blackbox.methods.local_search import LocalSearch
@@ -35,9 +34,11 @@ from darts.run.errors import UserError
 from darts.run.seeding import make_generator
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
+from darts.training.executors import Processes
 from darts.training.fit import FitMonitor, FitState, evaluate, fit, initialised
 from darts.training.recipe import Recipe
 from darts.training.worker import Job, Trained
+from darts.training.workers import Died
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.spaces.cells import CellSpace
@@ -104,7 +105,7 @@ def test_how_to_train_is_left_to_the_one_loop_that_fits(
     """The evaluator hands over a recipe of its numbers; neither it nor its worker has optimizers or schedules."""
     jobs: list[Job] = []
 
-    def train(job: Job) -> Trained:
+    def train(function: object, job: Job) -> Trained:
         jobs.append(job)
         return Trained((50.0,))
 
@@ -174,7 +175,7 @@ def test_a_candidate_whose_processes_are_always_killed_fails(
 ) -> None:
     seeds: list[int] = []
 
-    def killed(job: Job) -> Trained:
+    def killed(function: object, job: Job) -> Trained:
         seeds.append(job.seed)
         raise Died("it was killed")
 
@@ -222,7 +223,7 @@ def test_a_second_attempt_is_another_one_and_the_last(
     """What the first one took is charged, its curve forgotten."""
     seeds = []
 
-    def train(job: Job) -> Trained:
+    def train(function: object, job: Job) -> Trained:
         seeds.append(job.seed)
         return Trained((50.0,), diverged=not ends[len(seeds) - 1])
 
@@ -241,7 +242,7 @@ def test_a_rule_judges_its_own_length_by_what_was_complete_when_a_training_began
         for number in range(count):
             evaluator.learn(Candidate(number, GOOD, 6), Outcome(50.0, 6, (50.0,) * 6))
 
-    def train(job: Job) -> Trained:
+    def train(function: object, job: Job) -> Trained:
         learn(1)
         assert job.stops is not None
         said.append(pickle.loads(pickle.dumps(job.stops))([0.0]))  # as it gets to a worker
@@ -337,7 +338,7 @@ def test_candidates_ahead_keep_a_worker_busy_while_the_first_takes_its_time(
     ready: list[str] = []
     first = str(asked_by_chance(12)[0])
 
-    def run(job: Job) -> Trained:
+    def run(function: object, job: Job) -> Trained:
         deadline = time.monotonic() + 20
         while str(job.genotype) == first and len(ready) < meanwhile and time.monotonic() < deadline:
             time.sleep(0.001)

@@ -27,6 +27,9 @@ KINDS = {
     "gradient": ["search", "method=darts_v2", *DATA, *SMALL, *STEPS],
     "paths and evolution": ["search", "method=spos", *DATA, *SMALL, *STEPS],
     "short trainings": ["search", "method=finalists", *DATA, *SMALL, *STEPS],
+    "short trainings in processes": [
+        "search", "method=finalists", *DATA, *SMALL, *STEPS, "phases.finalists.executor=process",
+    ],
     "perturbation": ["search", "method=darts_pt", *DATA, *SMALL, *STEPS],
     "retraining": [
         "retrain", f"cell={CELL}", *DATA, *SMALL, "data.batch_size=8", "recipe.epochs=40", "recipe.mixup=0.2",

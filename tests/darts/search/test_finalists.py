@@ -21,8 +21,8 @@ from darts.search.build import build_search
 from darts.search.finalists import Finalists
 from darts.search.loop import Search
 from darts.search.paths import living
-from darts.search.short_trainings import ShortTrainings
 from darts.training.fit import initialised
+from darts.training.short import ShortTraining
 from supernet.spaces.cells import CellSpace
 
 # two nodes, one edge: a cell has four neighbours, a round trains five
@@ -112,7 +112,7 @@ def test_the_next_round_draws_other_batches_and_other_weights() -> None:
     firsts = []
     for _ in range(2):
         phase.step(search.state, search.steps)
-        network, _ = next(iter(phase.trainings.trained.values()))
+        network = phase.trainings.workers[0].made.network
         firsts.append((phase.mark["order"].clone(), phase.mark["position"], network))
         play_round(search, phase)
     assert len(phase.rounds) == 2
@@ -130,10 +130,10 @@ def test_a_planted_best_cell_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     space = search.state.space
     goal = space.parse("|nor_conv_1x1~0|+|none~0|avg_pool_3x3~1|")
 
-    def distance(state: Any, batch: Any, rate: float, network: Any, optimizer: Any) -> float:
-        return 1.0 + 0.02 * sum(a != b for a, b in zip(network.genotype.operations, goal.operations, strict=True))
+    def distance(self: Any, batch: Any, rate: float) -> float:
+        return 1.0 + 0.02 * sum(a != b for a, b in zip(self.network.genotype.operations, goal.operations, strict=True))
 
-    monkeypatch.setattr(ShortTrainings, "_train", staticmethod(distance))
+    monkeypatch.setattr(ShortTraining, "step", distance)
     search.state.params["alpha_EO"].data[:, space.candidates.index("skip_connect")] = 1.0
     phase.enter(search.state)
     differing = []
@@ -158,10 +158,10 @@ def test_edge_weights_are_trusted_as_much_as_one_says(trust: float, monkeypatch:
     assert favourite == "|nor_conv_1x1~0|"
     losses = {"|nor_conv_3x3~0|": 1.0, "|nor_conv_1x1~0|": 1.01}
 
-    def known(state: Any, batch: Any, rate: float, network: Any, optimizer: Any) -> float:
-        return losses.get(str(network.genotype), 1.02)
+    def known(self: Any, batch: Any, rate: float) -> float:
+        return losses.get(str(self.network.genotype), 1.02)
 
-    monkeypatch.setattr(ShortTrainings, "_train", staticmethod(known))
+    monkeypatch.setattr(ShortTraining, "step", known)
     play_round(search, phase)
     assert phase.incumbent == (favourite if trust else "|nor_conv_3x3~0|")
     copied = copy.deepcopy(phase.state_dict())
@@ -195,7 +195,11 @@ def test_what_two_cells_have_in_common_begins_alike() -> None:
     search, phase = entered("space.num_nodes=3")
     one, other = "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|", "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|"
     phase.rounds.append({})
-    ours, theirs = (dict(phase.trainings._network(search.state, cell)[0].named_parameters()) for cell in (one, other))
+    training, found = phase.trainings._open(search.state).make(), []
+    for cell in (one, other):
+        training.begin(cell, 0, "finalists of round 1")
+        found.append(dict(training.network.named_parameters()))
+    ours, theirs = found
     common = [name for name in ours if name in theirs and ours[name].dim() > 1]
     assert len(common) >= 10
     assert all(torch.equal(ours[name], theirs[name]) for name in common)

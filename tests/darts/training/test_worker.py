@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from darts.blackbox.executors import Processes
 from darts.run.seeding import make_generator
 from darts.tasks.base import Task
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
 from darts.training import worker
+from darts.training.executors import Processes
 from darts.training.fit import FitMonitor, FitState, evaluate, fit, initialised
 from darts.training.recipe import Recipe
-from darts.training.worker import Job, Site, Trained, train
+from darts.training.worker import Job, Site, Trained, Trainer
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.operations import OPERATIONS
@@ -35,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 def site(space: CellSpace = SPACE, device: torch.device = CPU, plugins: tuple[str, ...] = ()) -> Site:
-    return Site(str(uuid.uuid4()), space, MAKE_TASK, 4, 1, device, 1, plugins)
+    return Site(space, MAKE_TASK, 4, 1, device, 1, plugins)
 
 
 class Curve(FitMonitor):
@@ -62,26 +61,26 @@ def trained_here(
 
 def test_a_worker_trains_job_by_job(tmp_path: Path) -> None:
     """By recipe and seed, whatever it trained before; weights are kept, and a child begins with its parent's."""
-    one, recipe, file = site(), Recipe(2, 0.05), tmp_path / "0.pt"
+    one, recipe, file = Trainer(site()), Recipe(2, 0.05), tmp_path / "0.pt"
     network, curve = trained_here(CELL, recipe, 3)
-    assert train(one, Job(CELL, recipe, 3, keep=file)) == Trained(tuple(curve))
+    assert one.train(Job(CELL, recipe, 3, keep=file)) == Trained(tuple(curve))
     kept = torch.load(file, weights_only=True)
     assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
     other = Recipe(3, 0.2, weight_decay=0.0)
-    assert list(train(one, Job(CELL, other, 4)).curve) == trained_here(CELL, other, 4)[1]
+    assert list(one.train(Job(CELL, other, 4)).curve) == trained_here(CELL, other, 4)[1]
     _, inherited = trained_here(CHILD, recipe, 3, parent=network)
-    found = train(one, Job(CHILD, recipe, 3, parent=(file, CELL)))
+    found = one.train(Job(CHILD, recipe, 3, parent=(file, CELL)))
     assert list(found.curve) == inherited != trained_here(CHILD, recipe, 3)[1]
-    assert list(train(one, Job(CELL, recipe, 3)).curve) == curve
+    assert list(one.train(Job(CELL, recipe, 3)).curve) == curve
 
 
 def test_a_worker_stops_where_it_is_told_to_and_says_where_a_training_diverged(tmp_path: Path) -> None:
-    one, file = site(), tmp_path / "0.pt"
-    found = train(one, Job(CELL, Recipe(6, 0.05), 0, stops=lambda curve: len(curve) == 2))
+    one, file = Trainer(site()), tmp_path / "0.pt"
+    found = one.train(Job(CELL, Recipe(6, 0.05), 0, stops=lambda curve: len(curve) == 2))
     assert found == Trained(tuple(trained_here(CELL, Recipe(6, 0.05), 0)[1][:2]))
-    assert train(one, Job(CELL, Recipe(6, 1e30), 0, keep=file)).diverged
+    assert one.train(Job(CELL, Recipe(6, 1e30), 0, keep=file)).diverged
     assert not file.exists()
-    assert list(train(one, Job(CELL, Recipe(1), 0)).curve) == trained_here(CELL, Recipe(1), 0)[1]
+    assert list(one.train(Job(CELL, Recipe(1), 0)).curve) == trained_here(CELL, Recipe(1), 0)[1]
 
 
 PLUGIN = """
@@ -109,13 +108,13 @@ def test_a_process_knows_the_operations_of_a_plug_in(plugin: str) -> None:
     space, recipe = CellSpace(3, ["none", "skip_connect", "theirs"]), Recipe(2, 0.05)
     cell = space.parse("|theirs~0|+|none~0|theirs~1|")
     for known in ((), (plugin,)):
-        place = Processes(site(space, plugins=known), 1, None)
+        place = Processes(partial(Trainer, site(space, plugins=known)), 1)
         try:
             if not known:
                 with pytest.raises(ValueError, match="theirs"):
-                    place.run(Job(cell, recipe, 0))
+                    place.run(Trainer.train, Job(cell, recipe, 0))
                 continue
-            curve = place.run(Job(cell, recipe, 0)).curve
+            curve = place.run(Trainer.train, Job(cell, recipe, 0)).curve
         finally:
             place.close()
     assert "theirs" not in OPERATIONS, "this process did not register it so far"
@@ -134,5 +133,5 @@ def test_task_and_networks_are_on_the_device_that_was_chosen(monkeypatch: pytest
     monkeypatch.setattr(worker, "fit", noted)
     network, _ = trained_here(CELL, Recipe(1), 0)
     torch.save(network.state_dict(), tmp_path / "0.pt")
-    train(site(device=torch.device("meta")), Job(CHILD, Recipe(5), 0, parent=(tmp_path / "0.pt", CELL)))
+    Trainer(site(device=torch.device("meta"))).train(Job(CHILD, Recipe(5), 0, parent=(tmp_path / "0.pt", CELL)))
     assert seen == {"devices": {"meta"}, "task": torch.device("meta"), "recipe": Recipe(5)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from darts.blackbox.executors import EXECUTORS, Died, Executor, Processes
-from darts.run.errors import UserError
 from darts.tasks.classification import Classification
 from darts.tasks.datasets.fake import Fake
+from darts.training.executors import EXECUTORS, Processes
 from darts.training.recipe import Recipe
-from darts.training.worker import Job, Site, Trained, train
+from darts.training.worker import Job, Site, Trained, Trainer
+from darts.training.workers import Died, Executor
 from supernet.spaces.cells import CellSpace
 
 SPACE = CellSpace()
@@ -30,8 +30,7 @@ MAKE_TASK = partial(Classification, Fake(images=96, num_classes=3), 0.5, 16, 0)
 LONG = Recipe(100_000, 0.05)
 
 
-def site() -> Site:
-    return Site(uuid.uuid4().hex, SPACE, MAKE_TASK, 2, 1, torch.device("cpu"), 1)
+MAKE = partial(Trainer, Site(SPACE, MAKE_TASK, 2, 1, torch.device("cpu"), 1))
 
 
 @pytest.fixture(
@@ -40,7 +39,7 @@ def site() -> Site:
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     if request.param == "ray":
         pytest.importorskip("ray", reason="Ray is an extra")
-    made = EXECUTORS[request.param](site(), 1 if request.param == "serial" else 2, None)
+    made = EXECUTORS[request.param](MAKE, 1 if request.param == "serial" else 2, None)
     yield made
     made.close()
 
@@ -52,24 +51,24 @@ def test_every_executor_gives_the_values_of_this_process(executor: Executor) -> 
 
     def ask(places: list[int]) -> None:
         for place in places:
-            found[place] = executor.run(jobs[place])
+            found[place] = executor.run(Trainer.train, jobs[place])
 
     threads = [threading.Thread(target=ask, args=([*range(start, len(jobs), 2)],)) for start in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    here = site()
-    assert [found[place] for place in range(len(jobs))] == [train(here, job) for job in jobs]
+    here = MAKE()
+    assert [found[place] for place in range(len(jobs))] == [here.train(job) for job in jobs]
 
 
 def test_a_process_that_is_killed_takes_its_own_candidate_alone() -> None:
-    executor = Processes(site(), 2, None)
+    executor = Processes(MAKE, 2, None)
     outcomes: dict[str, Trained | Died] = {}
 
     def ask(name: str, job: Job) -> None:
         try:
-            outcomes[name] = executor.run(job)
+            outcomes[name] = executor.run(Trainer.train, job)
         except Died as problem:
             outcomes[name] = problem
 
@@ -86,19 +85,19 @@ def test_a_process_that_is_killed_takes_its_own_candidate_alone() -> None:
         for thread in (victim, other):
             thread.join(60)
         assert isinstance(outcomes["victim"], Died)
-        assert outcomes["other"] == train(site(), Job(CELLS[1], Recipe(20, 0.05), 0))
-        assert executor.run(Job(CELLS[2], Recipe(1, 0.05), 0)).curve, "another process takes over"
+        assert outcomes["other"] == MAKE().train(Job(CELLS[1], Recipe(20, 0.05), 0))
+        assert executor.run(Trainer.train, Job(CELLS[2], Recipe(1, 0.05), 0)).curve, "another process takes over"
     finally:
         executor.close()
 
 
 def test_closing_ends_what_is_under_way_at_once() -> None:
-    executor = Processes(site(), 1, None)
+    executor = Processes(MAKE, 1, None)
     outcomes: list[Died] = []
 
     def ask() -> None:
         try:
-            executor.run(Job(CELLS[2], LONG, 0))
+            executor.run(Trainer.train, Job(CELLS[2], LONG, 0))
         except Died as problem:
             outcomes.append(problem)
 
@@ -112,7 +111,7 @@ def test_closing_ends_what_is_under_way_at_once() -> None:
     assert time.monotonic() - begun < 20
     assert outcomes
     with pytest.raises(Died, match="the run ends"):
-        executor.run(Job(CELLS[2], Recipe(1, 0.05), 0))
+        executor.run(Trainer.train, Job(CELLS[2], Recipe(1, 0.05), 0))
 
 
 def _read(file: Path) -> bytes:
@@ -125,15 +124,17 @@ def _read(file: Path) -> bytes:
 @pytest.mark.slow
 def test_a_ray_worker_that_is_killed_is_a_death() -> None:
     pytest.importorskip("ray", reason="Ray is an extra")
-    executor = EXECUTORS["ray"](site(), 1, None)
+    executor = EXECUTORS["ray"](MAKE, 1, None)
     outcomes: list[Exception | Trained] = []
 
     def training() -> list[int]:
-        return [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if b"ray::train" in _read(file)]
+        return [
+            int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if b"ray::Place.call" in _read(file)
+        ]
 
     def ask() -> None:
         try:
-            outcomes.append(executor.run(Job(CELLS[2], LONG, 0)))
+            outcomes.append(executor.run(Trainer.train, Job(CELLS[2], LONG, 0)))
         except Died as problem:
             outcomes.append(problem)
 
@@ -153,10 +154,10 @@ def test_a_ray_worker_that_is_killed_is_a_death() -> None:
 SEARCH = """
 import sys, time
 sys.path.insert(0, {folder!r})
-from test_executors import CELLS, LONG, Job, Processes, site
+from test_executors import CELLS, LONG, MAKE, Job, Processes, Trainer
 import threading
-executor = Processes(site(), 1, None)
-threading.Thread(target=executor.run, args=(Job(CELLS[2], LONG, 0),), daemon=True).start()
+executor = Processes(MAKE, 1, None)
+threading.Thread(target=executor.run, args=(Trainer.train, Job(CELLS[2], LONG, 0)), daemon=True).start()
 while not executor.alive:
     time.sleep(0.01)
 print(next(iter(executor.alive)).pid, flush=True)
@@ -177,14 +178,36 @@ def test_a_search_that_is_killed_leaves_no_process_behind() -> None:
     assert not worker.is_dir()
 
 
+def test_a_worker_ends_once_whoever_wants_it_to() -> None:
+    """A run that closes while a thread finds out that its worker died: a pool closes badly twice at a time."""
+    executor = Processes(MAKE, 1)
+    worker, at_once, failed = executor.begin(), threading.Barrier(8), list[BaseException]()
+
+    def end() -> None:
+        at_once.wait()
+        try:
+            worker.end()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=end) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    with pytest.raises(Died, match="it has ended"):
+        worker.call(Trainer.train, Job(CELLS[2], Recipe(1, 0.05), 0))
+
+
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"not installed; pip install 'darts-supernet\[ray\]'"):
-        EXECUTORS["ray"](site(), 1, None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"executor: got ray, .* not installed; pip install 'darts-supernet\[ray\]'"):
+        EXECUTORS["ray"].reach(None)
 
 
-@pytest.mark.slow
-def test_an_address_without_a_cluster_is_refused() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_without_a_cluster_is_refused(address: str) -> None:
     pytest.importorskip("ray", reason="Ray is an extra")
-    with pytest.raises(UserError, match=r"evaluator.address: no Ray cluster at 127.0.0.1:1"):
-        EXECUTORS["ray"](site(), 1, "127.0.0.1:1")
+    with pytest.raises(ValueError, match=f"address: no Ray cluster at {address}"):
+        EXECUTORS["ray"].reach(address)

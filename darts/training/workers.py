@@ -1,0 +1,115 @@
+"""What computes somewhere, and what begins such workers.
+
+A worker has what it was begun with, and computes with it. One whose process dies loses that; the others go on.
+"""
+
+from __future__ import annotations
+
+import queue
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+Made = TypeVar("Made")
+Found = TypeVar("Found")
+
+
+class Died(Exception):
+    """The process of a worker is gone."""
+
+
+class Worker(ABC, Generic[Made]):
+    """One at a time computes in it; nothing but what it has is kept from call to call."""
+
+    @abstractmethod
+    def call(self, function: Callable[..., Found], *args: Any) -> Found:
+        """A function of what the worker has.
+
+        Raises:
+            Died: its process did.
+        """
+
+    @abstractmethod
+    def end(self) -> None:
+        """At once, whatever is under way; may be called again, and from any thread."""
+
+
+class Executor(ABC, Generic[Made]):
+    """Begins workers where they are wanted; a worker is called from one thread at a time.
+
+    Args:
+        make: what each of them has, made there.
+        workers: how many there are at most.
+        address: of a cluster.
+        gpus: of a worker.
+
+    Raises:
+        ValueError: there is no way to it.
+    """
+
+    dies = True  # whether a worker can without this process
+
+    @classmethod
+    def reach(cls, address: str | None) -> None:
+        """Refuse what there is no way to.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return
+
+    def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
+        self.make, self.closing = make, False
+        self.idle: queue.SimpleQueue[Worker[Made]] = queue.SimpleQueue()
+        self.alive: set[Worker[Made]] = set()
+
+    @abstractmethod
+    def started(self) -> Worker[Made]:
+        """A worker that has begun.
+
+        Raises:
+            Died: it has not.
+        """
+
+    def begin(self) -> Worker[Made]:
+        """Another worker.
+
+        Raises:
+            Died: it could not begin, or the executor is closed.
+        """
+        if not self.closing:
+            worker = self.started()
+            self.alive.add(worker)
+            if not self.closing:
+                return worker
+            self.end(worker)
+        raise Died("the run ends")
+
+    def run(self, function: Callable[..., Found], *args: Any) -> Found:
+        """A function of what a worker has that is idle, or new.
+
+        Raises:
+            Died: its process did.
+        """
+        try:
+            worker = self.idle.get_nowait()
+        except queue.Empty:
+            worker = self.begin()
+        try:
+            found = worker.call(function, *args)
+        except Died:
+            self.end(worker)
+            raise
+        self.idle.put(worker)
+        return found
+
+    def end(self, worker: Worker[Made]) -> None:
+        """One of them."""
+        self.alive.discard(worker)
+        worker.end()
+
+    def close(self) -> None:
+        """Ends all of them, whatever is under way."""
+        self.closing = True
+        for worker in list(self.alive):
+            self.end(worker)

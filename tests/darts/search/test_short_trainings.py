@@ -1,0 +1,220 @@
+"""Finalists wherever they are trained: the same bits, also where workers are killed, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from searching import After, plain
+
+from darts.cli import main
+from darts.command.config import compose_config
+from darts.run.errors import UserError
+from darts.run.signals import Interrupted
+from darts.search.build import build_search
+from darts.search.finalists import Finalists
+from darts.search.loop import Search
+from darts.search.short_trainings import ALLOWED, ShortTrainings
+from darts.tasks.base import Batch
+from darts.tasks.classification import Classification
+from darts.tasks.datasets.fake import Fake
+from darts.training.short import ShortTraining
+from darts.training.workers import Executor
+from supernet.spaces.cells import CellSpace
+
+WORDS = (
+    "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
+    "network.cells=1", "method=plain", "monitor=[]", "oracle=none", "space.num_nodes=2", "phases.bilevel.share=2",
+    "phases.finalists.share=18", "phases.finalists.channels=2", "phases.finalists.cells=1",
+    "phases.finalists.rungs=[2,6]", "phases.finalists.eta=3", "budget.steps=20",
+)  # fmt: skip
+CELLS = ["|nor_conv_3x3~0|", "|nor_conv_1x1~0|", "|skip_connect~0|"]
+OTHERS = [name for name in ALLOWED if name != "thread"]
+
+
+def made(*words: str, folder: Path | None = None) -> Search:
+    torch.manual_seed(3)
+    if folder is not None:
+        (folder / "checkpoints").mkdir(exist_ok=True)
+    return build_search(compose_config("search", [*WORDS, *words]), folder)
+
+
+def with_executor(name: str) -> str:
+    if name == "ray":
+        pytest.importorskip("ray", reason="Ray is an extra")
+    return f"phases.finalists.executor={name}"
+
+
+def marked(names: list[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name == "ray" else name for name in names]
+
+
+@pytest.mark.parametrize("name", marked(OTHERS))
+def test_a_search_gives_the_same_bits_by_every_executor_and_goes_on_by_it(name: str, tmp_path: Path) -> None:
+    """A round and a half of two rungs: stopped in the second rung of the first, within a group."""
+    word = with_executor(name)
+    expected = plain(made().run())
+    stopped = made(word, folder=tmp_path)
+    stopped.monitors = [After(lambda search: setattr(search.stop, "made", search.state.step >= 10))]
+    with pytest.raises(Interrupted):
+        stopped.run()
+    again = made(word, folder=tmp_path)
+    again.resume()
+    assert again.state.step == 10
+    assert plain(again.run()) == expected
+    phase = again.schedule.phases["finalists"]
+    assert isinstance(phase, Finalists)
+    assert name == "serial" or phase.trainings.executor is None, "its workers end with it"
+
+
+class Course:
+    """Steps of a group, with what happens between them."""
+
+    def __init__(self, name: str) -> None:
+        self.trainings = ShortTrainings(2, 1, 0.01, 0.05, 2, 2, name)
+        self.trainings.begin("a course")
+        self.state = made().state
+        self.batches = copy.deepcopy(self.state.task.train)
+
+    def step(self, cells: list[str], done: int) -> list[float]:
+        return self.trainings.step(self.state, cells, self.batches.next(), done, 8)
+
+    def pid(self, place: int) -> int:
+        return self.trainings.workers[place].pid  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_network_is_where_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    """After a checkpoint, between steps and before the states are asked for; the other of the group goes on."""
+    expected, course = Course("thread"), Course("process")
+    try:
+        for done in range(8):
+            if done == 4:
+                before, now = expected.trainings.state_dict(), course.trainings.state_dict()
+                assert same(before, now)
+            if done in (2, 5, 6):
+                os.kill(course.pid(done % 2), signal.SIGKILL)
+            assert course.step(CELLS[:2], done) == expected.step(CELLS[:2], done)
+        os.kill(course.pid(1), signal.SIGKILL)
+        expected.trainings.end_group(keep=True)
+        course.trainings.end_group(keep=True)
+        assert caplog.text.count("died: it was killed, or ran out of memory") == 4
+        assert set(course.trainings.kept) == set(CELLS[:2])
+        assert same(expected.trainings.kept, course.trainings.kept)
+        course.trainings.end_group(keep=False)
+        assert course.step(CELLS[2:], 0) == expected.step(CELLS[2:], 0)
+    finally:
+        course.trainings.close()
+
+
+@pytest.mark.parametrize("name", ["thread", "process"])
+def test_trainings_draw_nothing_from_the_generator_of_the_search(name: str) -> None:
+    """Layers of new networks do, in several threads at a time; it would be another one after a kill."""
+    course, cells = Course(name), [str(cell) for cell in map(CellSpace().genotype, range(3000, 3040))]
+    course.trainings = ShortTrainings(2, 1, 0.01, 0.05, 2, 4, name)
+    course.state.space = CellSpace()
+    before = torch.get_rng_state()
+    try:
+        for start in range(0, len(cells) if name == "thread" else 4, 4):
+            course.step(cells[start : start + 4], 0)
+    finally:
+        course.trainings.close()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def killed(self: ShortTraining, batch: Batch, rate: float) -> float:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0.0
+
+
+def test_a_network_whose_workers_always_die_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss would be one of the machine's; what went before is in the checkpoint."""
+    course = Course("process")
+    monkeypatch.setattr(ShortTraining, "step", killed)
+    try:
+        with pytest.raises(UserError, match=r"the worker that trained .* died 2 times \(it was killed.*resume=RUN_DIR"):
+            course.step(CELLS[:1], 0)
+    finally:
+        course.trainings.close()
+
+
+PLUGIN = """
+from torch import nn
+from supernet.operations import register_operation
+
+register_operation("nearby", lambda channels, stride, norm: nn.Sequential(
+    nn.Conv2d(channels, channels, 3, stride, 1, groups=channels), nn.Tanh(), norm(channels)))
+"""
+
+
+def test_workers_know_the_operations_of_a_plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "near_operations").mkdir()
+    (tmp_path / "near_operations/__init__.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["plugins=[near_operations]", "space.operations=[none,skip_connect,nearby]", "budget.steps=6"]
+    try:
+        found = [plain(made(*words, f"phases.finalists.executor={name}").run()) for name in ("thread", "process")]
+    finally:
+        sys.modules.pop("near_operations", None)
+    assert found[0] == found[1]
+
+
+def test_a_task_without_data_is_small_and_has_its_loss() -> None:
+    task = Classification(Fake(images=4000, num_classes=3), 0.5, 16, 0, label_smoothing=0.2)
+    sent = pickle.dumps(task.without_data())
+    assert 5 * len(sent) < task.train.images_NCHW.numel()
+    there = pickle.loads(sent)
+    _, targets = task.train.next()
+    outputs = torch.randn(len(targets), 3)
+    assert torch.equal(there.loss(outputs, targets), task.loss(outputs, targets))
+    assert (there.device, there.network_size(4, 1)) == (task.device, task.network_size(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("executor=dask", "phases.finalists.executor: got 'dask'; allowed are thread, serial, process, ray"),
+        ("address=auto", "phases.finalists.address: got 'auto' with executor=thread; give executor=ray"),
+    ],
+)
+def test_executors_that_there_are_none_of(words: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        made(f"phases.finalists.{words}")
+
+
+def test_a_cluster_that_is_not_there_is_said_before_the_search_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No folder is made. Who only reads the run's config, to export its cell, needs none."""
+    pytest.importorskip("ray", reason="Ray is an extra")
+    words = ["phases.finalists.executor=ray", "phases.finalists.address=127.0.0.1:1", "phases.finalists.together=500"]
+    assert main(["search", *WORDS, *words, f"run_dir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "phases.finalists.address: no Ray cluster at 127.0.0.1:1 (" in said
+    assert not (tmp_path / "run").exists()
+    made(*words)
+
+
+def test_workers_begin_where_they_are_first_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A phase without a share, which every method has, starts no process."""
+    begun: list[str] = []
+    monkeypatch.setattr(Executor, "begin", lambda self: begun.append("a worker"))
+    made("phases.finalists.share=0", "phases.finalists.executor=process").run()
+    assert begun == []
