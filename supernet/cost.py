@@ -13,17 +13,19 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernet.genotype import Genotype
 from supernet.norm import norm_factory
 from supernet.operations import build_operation
+from supernet.shapes import of_shapes
 from supernet.size import Cost, NetworkSize
 from supernet.skeleton import Skeleton
 
 
 def count(module: nn.Module, in_channels: int, image_size: int) -> Cost:
     """Cost of a module on one square image, found by a pass without arithmetic."""
-    return _counted(module, (in_channels, image_size, image_size))
+    return _counted(copy.deepcopy(module).to("meta"), (in_channels, image_size, image_size))
 
 
 class Networks(Protocol):
@@ -40,12 +42,15 @@ class Networks(Protocol):
 @lru_cache(10_000)
 def network_cost(space: Networks, genotype: Any, size: NetworkSize) -> Cost:
     """Cost of a genotype's network, which is made of shapes alone."""
-    with torch.device("meta"):
-        network = space.network(genotype, size)
-    return _counted(network, size.input_shape(space.takes, 1)[1:])
+    return _counted(of_shapes(lambda: space.network(genotype, size)), size.input_shape(space.takes, 1)[1:])
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def _counted(module: nn.Module, shape: tuple[int, ...]) -> Cost:
+    """Of a module on the meta device, which is of no use afterwards."""
     flops = 0
 
     def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -55,17 +60,18 @@ def _counted(module: nn.Module, shape: tuple[int, ...]) -> Cost:
         outputs = output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1]
         flops += output.numel() // outputs * weight.numel() // len(output)
 
-    module = copy.deepcopy(module).to("meta")
-
     def add_steps(layer: nn.RNNBase, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
         nonlocal flops
         flops += outputs[0].shape[1] * sum(value.numel() for value in layer.parameters() if value.dim() == 2)
 
-    handles = [m.register_forward_hook(add) for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    handles += [m.register_forward_hook(add_steps) for m in module.modules() if isinstance(m, nn.RNNBase)]
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.forward = _same  # type: ignore[method-assign, assignment]  # changes no shape, and takes long
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(add)
+        elif isinstance(layer, nn.RNNBase):
+            layer.register_forward_hook(add_steps)
     module(torch.empty(2, *shape, device="meta"))
-    for handle in handles:
-        handle.remove()
     return Cost(sum(p.numel() for p in module.parameters() if p.requires_grad), flops)
 
 

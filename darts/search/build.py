@@ -23,6 +23,7 @@ from darts.search.state import SearchState
 from darts.tasks.build import build_task
 from darts.tasks.sizes import check_inputs
 from darts.training.groups import Groups
+from supernet.shapes import of_shapes
 from supernet.size import NetworkSize
 from supernet.spaces.base import Space, require
 
@@ -175,8 +176,9 @@ def build_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
         if space is not None:
             network_of, size = space.supernet, built["network"]
             check_weights(
-                lambda cells: network_of(NetworkSize(size.channels, cells), size.batch_norm), size.channels, size.cells
-            )
+                lambda cells: of_shapes(lambda: network_of(NetworkSize(size.channels, cells), size.batch_norm)),
+                size.channels, size.cells,
+            )  # fmt: skip
     with problems.of("data"):
         if "dataset" in built:
             built["task"] = build_task(settings, built["dataset"], settings["data"], "data")(seed=seed, device=device)

@@ -6,6 +6,7 @@ import random
 
 from darts.run.memory import check_weights
 from darts.tasks.base import Task
+from supernet.shapes import of_shapes
 from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
 
@@ -35,4 +36,4 @@ def check_network(space: Space, channels: int, cells: int, genotype: Genotype = 
         ValueError: they do not.
     """
     example = space.sample(random.Random(0)) if genotype is None else genotype
-    check_weights(lambda few: space.network(example, NetworkSize(channels, few)), channels, cells)
+    check_weights(lambda few: of_shapes(lambda: space.network(example, NetworkSize(channels, few))), channels, cells)

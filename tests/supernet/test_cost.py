@@ -15,6 +15,7 @@ from supernet.cost import Cost, NetworkSize, count, genotype_cost, operation_cos
 from supernet.discrete_network import DiscreteNetwork
 from supernet.genotype import Genotype
 from supernet.operations import register_operation
+from supernet.shapes import of_shapes
 from supernet.spaces.cells import NAS_BENCH_201, CellSpace
 
 SPACE = CellSpace()
@@ -217,3 +218,16 @@ def test_any_module_is_counted_by_hand() -> None:
 
 
 # --- Expected cost of a relaxation
+
+
+@pytest.mark.parametrize("cells", [1, 3])
+def test_a_network_of_shapes_has_those_of_the_network_and_draws_nothing(cells: int) -> None:
+    space, size = CellSpace(), NetworkSize(4, cells)
+    network = space.supernet(size)
+    before = torch.get_rng_state()
+    shapes = of_shapes(lambda: space.supernet(size))
+    assert {name: value.shape for name, value in shapes.state_dict().items()} == {
+        name: value.shape for name, value in network.state_dict().items()
+    }
+    assert all(value.is_meta for value in shapes.state_dict().values())
+    assert torch.equal(torch.get_rng_state(), before)
