@@ -132,7 +132,13 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+SLOW = ("experiment=accuracy_against_flops", "experiment=evolution_against_random", "space=sequential_cnn")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(one, marks=pytest.mark.slow) if any(word in one for word in SLOW) else one for one in COMMANDS],
+)
 def test_it_runs(
     command: str,
     darts: Callable[..., subprocess.CompletedProcess[str]],

@@ -115,7 +115,7 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
             raise ValueError(
                 f"inherit: {settings['label']} names no parents; choose an evolution, or give inherit=false"
             )
-        evaluator.open(Context(space, table, make_task, parts["device"], plugins))
+        evaluator.open(Context(space, table, make_task, parts["device"], plugins, settings.get("ray_address")))
         truth = evaluator.judged_by(table)
     if objective is not None:
         with problems.of("objective"):

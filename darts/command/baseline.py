@@ -8,7 +8,7 @@ from pathlib import Path
 from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
 
-RESUMABLE = ("resume", "plugins", "device")
+RESUMABLE = ("resume", "plugins", "ray_address", "device")
 
 
 class BaselineCommand(Command):
@@ -31,11 +31,11 @@ class BaselineCommand(Command):
         from darts.report.text import print_baseline
         from darts.run.folder import (
             begin,
+            believed,
             check_goes_on,
             chosen_run_dir,
             read_config,
             resuming,
-            say_plugins,
             understood,
         )
         from darts.run.settings import anchored
@@ -48,19 +48,19 @@ class BaselineCommand(Command):
         else:
             if foreign := sorted(key for key in call.given if key not in RESUMABLE):
                 raise UserError(
-                    f"{', '.join(foreign)}: a resumed run keeps its settings; only device and plugins can be given"
+                    f"{', '.join(foreign)}: a resumed run keeps its settings; "
+                    "only device, plugins and ray_address can be given"
                 )
             folder = Path(settings["resume"])
             stored = read_config(folder, self.name, CONFIG_KEYS)
-            settings = stored | {key: settings[key] for key in ("plugins", *(call.given & {"device"}))}
             if (folder / "result.json").is_file():
                 with understood(folder / "result.json", self.name):
                     result = BaselineResult.read(folder / "result.json")
-                    complete_figures(result, settings, folder / "figures")
+                    complete_figures(result, stored | {"plugins": settings["plugins"]}, folder / "figures")
                     print_baseline(result, folder)
                 return 0
             check_goes_on(folder)
-            say_plugins(stored, settings["plugins"])
+            settings = believed(stored, settings) | {key: settings[key] for key in call.given & {"device"}}
             prepared = prepare(settings)
         try:
             result, best = run_all(settings, folder, prepared)

@@ -116,7 +116,7 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     from darts.command.quoting import quoted
     from darts.report.baseline_figures import complete_figures, draw_baseline
     from darts.report.text import print_baseline
-    from darts.run.folder import begin, check_goes_on, read_config
+    from darts.run.folder import begin, believed, check_goes_on, read_config
 
     settings = call.settings
     if (run / "result.json").is_file():
@@ -126,7 +126,9 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     print(f"--- {name}", file=sys.stderr)
     if (run / "config.yaml").is_file():
         check_goes_on(run)
-        composed = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
+        told = dict(word.split("=", 1) for word in (*settings["common"], *words) if word.startswith("ray_address="))
+        now = {"plugins": settings["plugins"], "ray_address": None, **told}
+        composed = believed(read_config(run, "baseline", NEEDED), now)
         prepared = prepare(composed)
     else:
         seeds = [] if settings["seeds"] is None else [f"seeds={str(settings['seeds']).replace(' ', '')}"]

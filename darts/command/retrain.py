@@ -133,7 +133,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     """
     from darts.models.opening import open_model
     from darts.run.checkpoint import checkpoint_paths
-    from darts.run.folder import check_goes_on, read_config, say_plugins, understood, write_config
+    from darts.run.folder import believed, check_goes_on, read_config, understood, write_config
     from darts.run.settings import with_values_of
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult
@@ -152,13 +152,12 @@ def resume(call: Call, folder: Path) -> Retraining | None:
                 complete(result, folder, settings["plugins"], call.typed)
         return None
     check_goes_on(folder)
-    say_plugins(stored, settings["plugins"])
-    changed = {key: settings[key] for key in ("device", "plugins") if key in call.given}
+    changed = {key: settings[key] for key in call.given & {"device"}}
     if changes := call.given & set(ADJUSTABLE):
         stored = with_values_of(stored, settings, changes)
         if ranks.first():
             write_config(stored, folder)
-    now_settings = stored | {"plugins": settings["plugins"]} | changed
+    now_settings = believed(stored, settings) | changed
     if not checkpoint_paths(folder):  # stopped before its first one
         init = stored["init"]
         start = None if init is None else open_model(Path(init), "init", plugins=settings["plugins"])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from supernet.relaxations.base import Relaxation
     from supernet.spaces.base import Space
 
-RESUMABLE = ("device", "monitor", "budget", "plugins")
+RESUMABLE = ("device", "monitor", "budget", "plugins", "ray_address")
 KEYS = ("dataset.root", *ADJUSTABLE)
 """Of other parts: where the data are now, which have to be the same, and what happens where numbers are not finite."""
 
@@ -120,7 +120,7 @@ def resume(call: Call) -> Prepared | None:
     """
     from darts.run.checkpoint import checkpoint_paths
     from darts.run.environment import differences, environment
-    from darts.run.folder import check_goes_on, read_config, say_plugins, understood, write_config
+    from darts.run.folder import believed, check_goes_on, read_config, understood, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored, with_values_of
     from darts.search.build import ready_search
@@ -133,8 +133,8 @@ def resume(call: Call) -> Prepared | None:
     )
     if foreign:
         raise UserError(
-            f"{', '.join(foreign)}: a resumed run keeps its settings; "
-            f"beside resume only device, monitor, budget.*, extend, plugins, {', '.join(KEYS)} can be given"
+            f"{', '.join(foreign)}: a resumed run keeps its settings; beside resume only "
+            f"device, monitor, budget.*, extend, plugins, ray_address, {', '.join(KEYS)} can be given"
         )
     stored = read_config(folder, "search", CONFIG_KEYS)
     budget_given = any(key.startswith("budget") for key in given)
@@ -151,14 +151,13 @@ def resume(call: Call) -> Prepared | None:
             complete(result, space, relaxation, settings, folder)
         return None
     check_goes_on(folder)
-    say_plugins(stored, settings["plugins"])
     changed = {key: settings.get(key, {}) for key in RESUMABLE if any(name.split(".")[0] == key for name in given)}
     if "dataset.root" in given:
         if "root" not in stored["dataset"]:
             raise UserError(f"dataset.root: the data set of {folder} has no folder; leave it out")
         stored["dataset"]["root"] = anchored(settings)["dataset"]["root"]
     stored = with_values_of(stored, settings, given & set(ADJUSTABLE))
-    now_settings = stored | {"plugins": settings["plugins"]} | changed
+    now_settings = believed(stored, settings) | changed
     search = ready_search(now_settings, folder)
     begun = bool(checkpoint_paths(folder))  # else it was stopped before its first one
     if begun:

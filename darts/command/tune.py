@@ -85,15 +85,14 @@ def resume(call: Call) -> Prepared:
     Raises:
         UserError: an option that it cannot change, or a folder that holds none.
     """
-    from darts.run.folder import check_goes_on, read_config, say_plugins
+    from darts.run.folder import believed, check_goes_on, read_config
 
     if foreign := sorted(call.given - {"resume", "trials", "plugins"}):
         raise UserError(f"{', '.join(foreign)}: beside resume only trials and plugins can be given")
     folder = Path(call.settings["resume"])
     stored = read_config(folder, "tune", CONFIG_KEYS)
     check_goes_on(folder, shared=True)
-    say_plugins(stored, call.settings["plugins"])
-    settings = stored | {key: call.settings[key] for key in ("plugins", *(call.given & {"trials"}))}
+    settings = believed(stored, call.settings) | {key: call.settings[key] for key in call.given & {"trials"}}
     return settings, folder, study_of(settings, folder)
 
 

@@ -101,13 +101,19 @@ def _try_out(path: Path) -> None:
         stream.write(b"1")  # a full disk gives files, but no bytes
 
 
-def say_plugins(stored: Mapping[str, Any], given: Sequence[str]) -> None:
-    """A line about plug-ins that a run was made with and that nobody named now: a config imports nothing by itself."""
-    if missing := [name for name in stored.get("plugins") or () if name not in given]:
+def believed(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings, with plug-ins and the address of a cluster as they are given now: code comes from there, and a
+    folder cannot bring it along. A line tells of those that the run had and that nobody names now."""
+    missing = [name for name in stored.get("plugins") or () if name not in given["plugins"]]
+    had = [f"plugins=[{','.join(map(str, missing))}]"] if missing else []
+    if stored.get("ray_address") and not given.get("ray_address"):
+        had.append(f"ray_address={stored['ray_address']}")
+    if had:
         logging.getLogger(__name__).warning(
-            "note: the run was made with plugins=[%s], which a folder cannot bring along; give them if it needs them",
-            ",".join(map(str, missing)),
+            "note: the run was made with %s, which a folder cannot bring along; give that if it needs it",
+            " and ".join(had),
         )
+    return dict(stored) | {key: given[key] for key in ("plugins", "ray_address") if key in given}
 
 
 def begin(

@@ -10,7 +10,7 @@ from typing import Any
 from darts.run import moved, ranks
 
 PATHS = ("dataset.root", "oracle.path", "evaluator.run", "objective.path")  # files and folders that settings may name
-FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label")
+FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label", "ray_address")
 ADJUSTABLE = ("engine.retries", "engine.retry_rate", "engine.groups")
 RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints", *ADJUSTABLE)
 FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)

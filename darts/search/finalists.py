@@ -62,7 +62,6 @@ class Finalists(Phase):
         together: networks that are trained at the same time, one step of each a step of the search, each on one thread.
         executor: where: ``thread`` for threads of this process, ``serial`` for one after the other, ``process`` for
             processes of this machine, ``ray`` for a cluster; the bits are the same.
-        address: of the Ray cluster; one on this machine if None.
 
     Raises:
         ValueError: a value out of range.
@@ -87,7 +86,6 @@ class Finalists(Phase):
         warm_up: int = 10,
         together: int = 2,
         executor: str = "thread",
-        address: str | None = None,
     ) -> None:
         super().__init__(share)
         if not rungs or sorted(set(rungs)) != list(rungs) or rungs[0] < 2:
@@ -105,10 +103,10 @@ class Finalists(Phase):
             raise ValueError(f"lr, weight_decay: got {lr} and {weight_decay}; give a rate above 0 and a decay from 0")
         if not 0 <= trust < float("inf"):
             raise ValueError(f"trust: got {trust}; give 0 or more")
-        check_executor(executor, ALLOWED, address)
+        check_executor(executor, ALLOWED)
         self.channels, self.cells, self.rungs, self.eta = channels, cells, tuple(rungs), eta
         self.candidates, self.trust, self.together = candidates, trust, together
-        self.trainings = ShortTrainings(channels, cells, lr, weight_decay, warm_up, together, executor, address)
+        self.trainings = ShortTrainings(channels, cells, lr, weight_decay, warm_up, together, executor)
         self._forget()
 
     def _forget(self) -> None:
@@ -134,8 +132,9 @@ class Finalists(Phase):
         if self.trainings.kind != "ray":
             check_threads(self.together, "together")
 
-    def reach(self) -> None:
-        ALLOWED[self.trainings.kind].reach(self.trainings.address)
+    def reach(self, ray_address: str | None) -> None:
+        ALLOWED[self.trainings.kind].reach(ray_address)
+        self.trainings.address = ray_address
 
     def release(self) -> None:
         self.trainings.close()

@@ -81,8 +81,11 @@ class Phase(ABC):
         """
         return
 
-    def reach(self) -> None:
-        """Refuse to begin where something is not there that the phase runs on, such as a cluster.
+    def reach(self, ray_address: str | None) -> None:
+        """Refuse to begin where something is not there that the phase runs on.
+
+        Args:
+            ray_address: of a Ray cluster, if one was given.
 
         Raises:
             ValueError: it is not.

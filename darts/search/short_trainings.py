@@ -34,8 +34,7 @@ class ShortTrainings:
         channels, cells: of the networks.
         lr, weight_decay, warm_up: of AdamW; batches in which the rate rises.
         together: networks at the same time, each on one thread.
-        executor: where, by its name in `ALLOWED`.
-        address: of a cluster.
+        executor: where, by its name in `ALLOWED`; on a cluster at `address`, if that is set.
     """
 
     def __init__(
@@ -47,11 +46,11 @@ class ShortTrainings:
         warm_up: int,
         together: int,
         executor: str = "thread",
-        address: str | None = None,
     ) -> None:
         self.channels, self.cells, self.together = channels, cells, together
         self.lr, self.weight_decay, self.warm_up = lr, weight_decay, warm_up
-        self.kind, self.address = executor, address
+        self.kind = executor
+        self.address: str | None = None
         self.pool = ThreadPoolExecutor(1 if executor == "serial" else together)
         self.executor: Executor[ShortTraining] | None = None
         self.workers: dict[int, Worker[ShortTraining]] = {}  # of this process, by place in a group

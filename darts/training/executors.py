@@ -26,7 +26,7 @@ if METHOD == "forkserver":
     CONTEXT.set_forkserver_preload(["darts.training.worker", "darts.training.short"])
 
 
-NO_CLUSTER = "address: no Ray cluster at {} ({}); start one with ray start --head, or leave it out for a local one"
+NO_CLUSTER = "no Ray cluster at {} ({}); start one with ray start --head, or leave ray_address out for a local one"
 
 
 class _Here(Worker[Made]):
@@ -203,13 +203,11 @@ class Ray(Executor[Made]):
 EXECUTORS: dict[str, type[Executor[Any]]] = {"serial": Serial, "process": Processes, "ray": Ray}
 
 
-def check_executor(name: str, allowed: Iterable[str], address: str | None) -> None:
-    """Refuse names that there are none of, and an address without a cluster.
+def check_executor(name: str, allowed: Iterable[str]) -> None:
+    """Refuse names that there are none of.
 
     Raises:
-        ValueError: they are.
+        ValueError: it is one.
     """
     if name not in allowed:
         raise ValueError(f"executor: got {name!r}; allowed are {', '.join(allowed)}")
-    if address is not None and name != "ray":
-        raise ValueError(f"address: got {address!r} with executor={name}; give executor=ray, or leave it out")

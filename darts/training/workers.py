@@ -53,10 +53,14 @@ class Executor(ABC, Generic[Made]):
     def reach(cls, address: str | None) -> None:
         """Refuse what there is no way to.
 
+        Args:
+            address: of a cluster, if one was given.
+
         Raises:
             ValueError: there is none.
         """
-        return
+        if address is not None:
+            raise ValueError(f"executor: ray_address={address} goes with executor=ray; give that, or leave it out")
 
     def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
         self.make, self.closing = make, False

@@ -32,6 +32,21 @@ NAMES += [
 SAMPLES = 40
 
 
+def first_of_each_class() -> list[Any]:
+    """The names, of which those whose class has been there are slow."""
+    seen: set[str] = set()
+    found: list[Any] = []
+    for name in NAMES:
+        kind = compose_config("baseline", [f"space={name.split()[0]}"])["space"]["_target_"]
+        slow = [pytest.mark.slow] if kind in seen else []
+        found.append(pytest.param(name, marks=slow))
+        seen.add(kind)
+    return found
+
+
+FIRSTS = first_of_each_class()
+
+
 def space_of(name: str) -> Space:
     return build_one(compose_config("baseline", f"space={name}".split()), "space")  # type: ignore[no-any-return]
 
@@ -156,7 +171,7 @@ def test_rows_of_decisions_places_and_codes_belong_to_one_genotype_each(name: st
         assert len(set(codes)) == len(codes)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FIRSTS)
 def test_a_cost_is_what_another_library_counts_in_the_network(name: str) -> None:
     space = space_of(name)
     size, inputs = small(space)
@@ -208,11 +223,7 @@ class Stop(Monitor):
         search.stop.made |= search.state.step == 3
 
 
-LONG = ("proxyless", "mobile space.stabilised=true")
-RESUMED = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES]
-
-
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("name", FIRSTS)
 def test_a_search_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     space = able(name, "supernet")
     words = [

@@ -30,6 +30,7 @@ class Context:
         task: makes the task; takes its options, `seed` and `device`. Data are read when it is called.
         device: to compute on.
         plugins: packages with parts of the user's own.
+        ray_address: of a Ray cluster; one on this machine if None.
     """
 
     space: Space
@@ -37,6 +38,7 @@ class Context:
     task: Callable[..., Task]
     device: torch.device
     plugins: tuple[str, ...] = ()
+    ray_address: str | None = None
 
 
 class Outcome(NamedTuple):

@@ -46,7 +46,6 @@ class TrainEvaluator(Evaluator):
         inherit: a mutation starts from its parent's weights on the edges that it leaves as they are.
         workers: trainings at the same time; on one machine they share torch's threads.
         executor: ``process`` for processes of this machine, ``serial`` for this one alone, ``ray`` for a cluster.
-        address: of the Ray cluster; one on this machine if None.
         ahead: candidates asked for beyond those, so that no worker waits for the slowest; answers are told in order of
             asking, whatever is ready first, so that the method knows so many fewer of them.
         truth: see `Evaluator`.
@@ -70,7 +69,6 @@ class TrainEvaluator(Evaluator):
         inherit: bool = False,
         workers: int = 1,
         executor: str = "process",
-        address: str | None = None,
         ahead: int = 0,
         truth: str | None = "auto",
     ) -> None:
@@ -82,7 +80,7 @@ class TrainEvaluator(Evaluator):
         ):  # fmt: skip
             at_least(name, number, 1)
         at_least("ahead", ahead, 0)
-        check_executor(executor, EXECUTORS, address)
+        check_executor(executor, EXECUTORS)
         if executor == "serial" and workers > 1:
             raise ValueError(f"workers: got {workers} with executor=serial; give 1, or executor=process")
         if lr <= 0 or weight_decay < 0:
@@ -90,7 +88,7 @@ class TrainEvaluator(Evaluator):
         if termination is not None and termination not in RULES:
             raise ValueError(f"termination: got {termination!r}; allowed are {', '.join(RULES)}, or null for none")
         self.fidelities, self.workers, self.inherits = tuple(lengths), workers + ahead, inherit
-        self.trainings, self.executor, self.address = workers, executor, address
+        self.trainings, self.executor = workers, executor
         self.channels, self.cells, self.lr, self.weight_decay = channels, cells, lr, weight_decay
         self.data = {"split": split, "batch_size": batch_size, "seed": seed, "subset": subset}
         self.seed, self.termination, self.grad_clip = seed, termination, grad_clip
@@ -101,7 +99,7 @@ class TrainEvaluator(Evaluator):
 
     def open(self, context: Context) -> None:
         check_network(context.space, self.channels, self.cells)
-        EXECUTORS[self.executor].reach(self.address)
+        EXECUTORS[self.executor].reach(context.ray_address)
         make_task = partial(context.task, **self.data)
         task = make_task(device=torch.device("cpu"))  # so that what does not fit is said before a worker starts
         check_inputs(context.space, task)
@@ -110,7 +108,7 @@ class TrainEvaluator(Evaluator):
         self.site = Site(context.space, make_task, self.channels, self.cells, context.device, threads, context.plugins)
         self.pool = ThreadPoolExecutor(self.trainings)  # a thread waits for each training
         kind, gpus = EXECUTORS[self.executor], 1 if context.device.type == "cuda" else 0
-        self.place: Executor[Trainer] = kind(partial(Trainer, self.site), self.trainings, self.address, gpus)
+        self.place: Executor[Trainer] = kind(partial(Trainer, self.site), self.trainings, context.ray_address, gpus)
         self.closing = False
         self.rules: dict[int, Termination] = {}
         self.trained: dict[int, Genotype] = {}  # candidates of this run whose weights are kept, by number

@@ -204,7 +204,6 @@ def test_a_candidate_that_always_diverges_fails_and_the_search_goes_on() -> None
         ({"lengths": [1], "ahead": -1}, "ahead: got -1"),
         ({"lengths": [1], "executor": "dask"}, "executor: got 'dask'; allowed are serial, process, ray"),
         ({"lengths": [1], "executor": "serial", "workers": 2}, "workers: got 2 with executor=serial"),
-        ({"lengths": [1], "address": "auto"}, "address: got 'auto' with executor=process"),
         ({"lengths": [1], "termination": "soon"}, "termination: got 'soon'; allowed are median, curve, or null"),
     ],
 )

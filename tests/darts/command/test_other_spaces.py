@@ -73,6 +73,7 @@ def test_what_does_not_go_together_is_said_before_anything_is_made(
     assert [file.name for file in tmp_path.iterdir()] == ["mine.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pictures")
 def test_a_series_goes_from_its_file_to_forecasts_of_an_exported_network(
     darts: Callable[[str], Said], tmp_path: Path

@@ -134,6 +134,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
         assert torch.equal(mine["network"][name], value), name
 
 
+@pytest.mark.slow
 def test_a_kill_costs_what_came_after_the_last_checkpoint(darts: Run, tmp_path: Path, console: list[str]) -> None:
     line = [*words("recipe.epochs=14", "engine.checkpoint_minutes=0"), "engine.threads=1"]
     assert darts(*line, "run_dir=whole").returncode == 0

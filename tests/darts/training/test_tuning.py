@@ -67,6 +67,7 @@ def test_a_study_goes_on_with_other_draws(tmp_path: Path) -> None:
     assert main(["tune", f"resume={folder}", "seed=3"]) == 2
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_study_and_a_killed_one_is_made_up_for(tmp_path: Path, console: list[str]) -> None:
     folder = tmp_path / "run"
     words = ["tune", f"cell={CELL}", *TINY, "recipe.epochs=2", "trials=8", f"run_dir={folder}"]
