@@ -177,7 +177,7 @@ class Ray(Executor[Made]):
             if host and port.isdecimal():
                 socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:
-            raise ValueError(NO_CLUSTER.format(address, reason(error))) from None
+            raise ValueError(NO_CLUSTER.format(address or "this machine", reason(error))) from None
 
     def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
         super().__init__(make, workers, address, gpus)
@@ -189,7 +189,7 @@ class Ray(Executor[Made]):
             if not self.found:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(NO_CLUSTER.format(address, reason(error))) from None
+            raise ValueError(NO_CLUSTER.format(address or "this machine", reason(error))) from None
 
     def started(self) -> Worker[Made]:
         return _Actor(self.ray, self.make, self.gpus)
