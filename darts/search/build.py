@@ -248,6 +248,6 @@ def ready_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     search, problems = build_search(settings, run_dir), Problems()
     for name, phase in search.schedule.phases.items():
         with problems.of(f"phases.{name}"):
-            phase.reach(settings.get("ray_address"))
+            phase.reach(search.state, settings.get("ray_address"))
     problems.stop()
     return search

@@ -132,9 +132,10 @@ class Finalists(Phase):
         if self.trainings.kind != "ray":
             check_threads(self.together, "together")
 
-    def reach(self, ray_address: str | None) -> None:
+    def reach(self, state: SearchState, ray_address: str | None) -> None:
         ALLOWED[self.trainings.kind].reach(ray_address)
         self.trainings.address = ray_address
+        self.trainings.open(state)
 
     def release(self) -> None:
         self.trainings.close()

@@ -81,10 +81,11 @@ class Phase(ABC):
         """
         return
 
-    def reach(self, ray_address: str | None) -> None:
+    def reach(self, state: SearchState, ray_address: str | None) -> None:
         """Refuse to begin where something is not there that the phase runs on.
 
         Args:
+            state: of the search, which begins or goes on.
             ray_address: of a Ray cluster, if one was given.
 
         Raises:

@@ -13,12 +13,12 @@ from darts.run.errors import UserError
 from darts.search.cell_model import WORST
 from darts.search.state import SearchState
 from darts.tasks.base import Batch
-from darts.training.executors import EXECUTORS, Threads
+from darts.training.executors import EXECUTORS, Here
 from darts.training.schedules import cosine
 from darts.training.short import ShortTraining
 from darts.training.workers import Died, Executor, Worker
 
-ALLOWED: dict[str, type[Executor[ShortTraining]]] = {"thread": Threads, **EXECUTORS}
+ALLOWED: dict[str, type[Executor[ShortTraining]]] = {"thread": Here, **EXECUTORS}
 ATTEMPTS = 2
 
 Found = TypeVar("Found")
@@ -74,7 +74,7 @@ class ShortTrainings:
         Raises:
             UserError: a worker that dies again and again.
         """
-        executor = self._open(state)
+        executor = self.open(state)
         if list(cells) != self.group:
             self._enter(cells)
         rate = min(1.0, (done + 1) / (self.warm_up + 1)) * cosine(done / length, self.lr, 0.0)
@@ -116,7 +116,12 @@ class ShortTrainings:
         self.kept = dict(state)
         self._enter([])
 
-    def _open(self, state: SearchState) -> Executor[ShortTraining]:
+    def open(self, state: SearchState) -> Executor[ShortTraining]:
+        """The executor, which begins workers where they are first needed.
+
+        Raises:
+            ValueError: there is no way to it, or it has not as many places.
+        """
         if self.executor is None:
             self.seed, kind, task = state.seed, ALLOWED[self.kind], state.task
             size = task.network_size(self.channels, self.cells)
@@ -124,10 +129,11 @@ class ShortTrainings:
                 ShortTraining, state.space, task.without_data() if kind.dies else task, size, self.lr,
                 self.weight_decay, state.plugins,
             )  # fmt: skip
-            try:
-                self.executor = kind(make, self.together, self.address, 1 if state.device.type == "cuda" else 0)
-            except ValueError as error:
-                raise UserError(f"finalists: {error}") from None
+            executor = kind(make, self.together, self.address, 1 if state.device.type == "cuda" else 0)
+            if executor.places < self.together:
+                executor.close()
+                raise ValueError(f"together: got {self.together}; the cluster has room for {executor.places}")
+            self.executor = executor
         return self.executor
 
     def _forget_batches(self) -> None:

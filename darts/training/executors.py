@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 from darts.run.errors import reason
@@ -26,43 +26,28 @@ if METHOD == "forkserver":
     CONTEXT.set_forkserver_preload(["darts.training.worker", "darts.training.short"])
 
 
+MINUTE = 60.0
 NO_CLUSTER = "no Ray cluster at {} ({}); start one with ray start --head, or leave ray_address out for a local one"
 
 
 class _Here(Worker[Made]):
-    """This process; `turn` is held while it computes."""
-
-    def __init__(self, made: Made, turn: AbstractContextManager[Any]) -> None:
-        self.made, self.turn = made, turn
+    def __init__(self, made: Made) -> None:
+        self.made = made
 
     def call(self, function: Callable[..., Found], *args: Any) -> Found:
-        with self.turn:
-            return function(self.made, *args)
+        return function(self.made, *args)
 
     def end(self) -> None:
         return
 
 
-class Threads(Executor[Made]):
-    """In this process, as many at a time as threads call."""
+class Here(Executor[Made]):
+    """In this process, in the threads that call."""
 
     dies = False
 
     def started(self) -> Worker[Made]:
-        return _Here(self.make(), nullcontext())
-
-
-class Serial(Executor[Made]):
-    """In this process, one after the other."""
-
-    dies = False
-
-    def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
-        super().__init__(make, workers, address, gpus)
-        self.turn = threading.Lock()
-
-    def started(self) -> Worker[Made]:
-        return _Here(self.make(), self.turn)
+        return _Here(self.make())
 
 
 class _Process(Worker[Made]):
@@ -148,6 +133,8 @@ class _Actor(Worker[Made]):
         self.ray, errors = ray, ray.exceptions
         self.deaths = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
         self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(Place).remote(make)
+        while not ray.wait([self.actor.__ray_ready__.remote()], timeout=MINUTE)[0]:
+            logging.getLogger(__name__).warning("A worker waits for room in the Ray cluster; others use it.")
 
     def call(self, function: Callable[..., Found], *args: Any) -> Found:
         try:
@@ -180,7 +167,6 @@ class Ray(Executor[Made]):
             raise ValueError(NO_CLUSTER.format(address or "this machine", reason(error))) from None
 
     def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
-        super().__init__(make, workers, address, gpus)
         import ray
 
         own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
@@ -190,6 +176,13 @@ class Ray(Executor[Made]):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(NO_CLUSTER.format(address or "this machine", reason(error))) from None
+        kind = "GPU" if gpus else "CPU"
+        room = int(ray.cluster_resources().get(kind, 0))
+        if not room:
+            raise ValueError(
+                f"executor: the Ray cluster at {address or 'this machine'} has no {kind}; give another one"
+            )
+        super().__init__(make, min(workers, room), address, gpus)
 
     def started(self) -> Worker[Made]:
         return _Actor(self.ray, self.make, self.gpus)
@@ -200,7 +193,7 @@ class Ray(Executor[Made]):
             self.ray.shutdown()
 
 
-EXECUTORS: dict[str, type[Executor[Any]]] = {"serial": Serial, "process": Processes, "ray": Ray}
+EXECUTORS: dict[str, type[Executor[Any]]] = {"serial": Here, "process": Processes, "ray": Ray}
 
 
 def check_executor(name: str, allowed: Iterable[str]) -> None:

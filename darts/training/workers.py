@@ -5,7 +5,7 @@ A worker has what it was begun with, and computes with it. One whose process die
 
 from __future__ import annotations
 
-import queue
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -43,6 +43,9 @@ class Executor(ABC, Generic[Made]):
         address: of a cluster.
         gpus: of a worker.
 
+    Attributes:
+        places: how many there are at most, where a cluster has room for fewer.
+
     Raises:
         ValueError: there is no way to it.
     """
@@ -63,9 +66,10 @@ class Executor(ABC, Generic[Made]):
             raise ValueError(f"executor: ray_address={address} goes with executor=ray; give that, or leave it out")
 
     def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
-        self.make, self.closing = make, False
-        self.idle: queue.SimpleQueue[Worker[Made]] = queue.SimpleQueue()
+        self.make, self.places, self.closing = make, workers, False
+        self.idle: list[Worker[Made]] = []
         self.alive: set[Worker[Made]] = set()
+        self.turns = threading.Semaphore(workers)
 
     @abstractmethod
     def started(self) -> Worker[Made]:
@@ -90,22 +94,23 @@ class Executor(ABC, Generic[Made]):
         raise Died("the run ends")
 
     def run(self, function: Callable[..., Found], *args: Any) -> Found:
-        """A function of what a worker has that is idle, or new.
+        """A function of what a worker has that is idle, or new; waits where there is no room for another one.
 
         Raises:
             Died: its process did.
         """
-        try:
-            worker = self.idle.get_nowait()
-        except queue.Empty:
-            worker = self.begin()
-        try:
-            found = worker.call(function, *args)
-        except Died:
-            self.end(worker)
-            raise
-        self.idle.put(worker)
-        return found
+        with self.turns:
+            try:
+                worker = self.idle.pop()
+            except IndexError:
+                worker = self.begin()
+            try:
+                found = worker.call(function, *args)
+            except Died:
+                self.end(worker)
+                raise
+            self.idle.append(worker)
+            return found
 
     def end(self, worker: Worker[Made]) -> None:
         """One of them."""

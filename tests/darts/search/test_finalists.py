@@ -195,7 +195,7 @@ def test_what_two_cells_have_in_common_begins_alike() -> None:
     search, phase = entered("space.num_nodes=3")
     one, other = "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|", "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|"
     phase.rounds.append({})
-    training, found = phase.trainings._open(search.state).make(), []
+    training, found = phase.trainings.open(search.state).make(), []
     for cell in (one, other):
         training.begin(cell, 0, "finalists of round 1")
         found.append(dict(training.network.named_parameters()))

@@ -209,6 +209,22 @@ def test_workers_begin_where_they_are_first_needed(monkeypatch: pytest.MonkeyPat
     assert begun == []
 
 
+@pytest.mark.slow
+def test_a_cluster_with_too_little_room_is_refused_before_the_search_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An actor without a place would wait for ever."""
+    ray = pytest.importorskip("ray", reason="Ray is an extra")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        words = ["phases.finalists.executor=ray", "phases.finalists.together=3"]
+        assert main(["search", *WORDS, *words, f"run_dir={tmp_path / 'run'}"]) == 2
+    finally:
+        ray.shutdown()
+    assert "phases.finalists.together: got 3; the cluster has room for 2" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_is_not_believed_about_a_cluster(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What a cluster answers is unpickled: its address counts where it is given, as a plug-in does."""
     folder = tmp_path / "run"
