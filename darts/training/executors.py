@@ -182,7 +182,7 @@ class Ray(Executor[Made]):
             raise ValueError(
                 f"executor: the Ray cluster at {address or 'this machine'} has no {kind}; give another one"
             )
-        super().__init__(make, min(workers, room), address, gpus)
+        super().__init__(make, min(workers, room))
 
     def started(self) -> Worker[Made]:
         return _Actor(self.ray, self.make, self.gpus)
