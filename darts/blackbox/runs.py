@@ -27,6 +27,7 @@ from darts.run.files import config_dir, naming, write_text
 from darts.run.parts import Problems, allowed_class, build_one, build_part, check_arguments
 from darts.run.signals import StopRequest
 from darts.tasks.build import build_task
+from darts.training.executors import check_address
 from supernet.spaces.base import Space, require
 
 RUNS = "runs.jsonl"  # finished runs of a folder, a line each
@@ -108,6 +109,8 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
         if not set(baseline.requires) <= space.abilities:  # the methods that can are looked up for the message alone
             require(space, baseline.requires, settings["label"], methods_for(space))
     problems.stop()
+    with problems.of():
+        check_address(settings.get("ray_address"), [evaluator.executor])
     table = oracle.load(space)
     make_task = build_task(settings, parts["dataset"], {}, "task")
     with problems.of("evaluator"):

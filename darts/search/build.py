@@ -22,6 +22,7 @@ from darts.search.phases import Steps
 from darts.search.state import SearchState
 from darts.tasks.build import build_task
 from darts.tasks.sizes import check_inputs
+from darts.training.executors import check_address
 from darts.training.groups import Groups
 from supernet.shapes import of_shapes
 from supernet.size import NetworkSize
@@ -245,9 +246,12 @@ def ready_search(settings: Mapping[str, Any], run_dir: Path | None) -> Search:
     Raises:
         UserError: all problems of the config, one a line; or what it runs on is not there.
     """
-    search, problems = build_search(settings, run_dir), Problems()
-    for name, phase in search.schedule.phases.items():
+    search, problems, address = build_search(settings, run_dir), Problems(), settings.get("ray_address")
+    phases = search.schedule.phases
+    with problems.of():
+        check_address(address, [phase.executor for phase in phases.values()])
+    for name, phase in phases.items():
         with problems.of(f"phases.{name}"):
-            phase.reach(search.state, settings.get("ray_address"))
+            phase.reach(search.state, address)
     problems.stop()
     return search

@@ -107,6 +107,7 @@ class Finalists(Phase):
         self.channels, self.cells, self.rungs, self.eta = channels, cells, tuple(rungs), eta
         self.candidates, self.trust, self.together = candidates, trust, together
         self.trainings = ShortTrainings(channels, cells, lr, weight_decay, warm_up, together, executor)
+        self.executor: str = executor
         self._forget()
 
     def _forget(self) -> None:
@@ -129,11 +130,11 @@ class Finalists(Phase):
                 "choose another method, such as method=darts_v1_cells"
             )
         check_network(space, self.channels, self.cells)
-        if self.trainings.kind != "ray":
+        if self.executor != "ray":
             check_threads(self.together, "together")
 
     def reach(self, state: SearchState, ray_address: str | None) -> None:
-        ALLOWED[self.trainings.kind].reach(ray_address)
+        ALLOWED[self.executor].reach(ray_address)
         self.trainings.address = ray_address
         self.trainings.open(state)
 

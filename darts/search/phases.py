@@ -59,6 +59,7 @@ class Phase(ABC):
     chooses = False  # True: `exit` gives the genotype that the search has found
     anytime = False  # True: it may end at any step, no schedule hangs on how many there are
     requires: tuple[str, ...] = ()  # abilities that a space must have, of `supernet.spaces.base.ABILITIES`
+    executor: str | None = None  # where it trains networks of single cells, by its name
 
     def __init__(self, share: float = 1.0) -> None:
         if not 0 <= share < math.inf:

@@ -16,10 +16,9 @@ from darts.tasks.base import Batch
 from darts.training.executors import EXECUTORS, Here
 from darts.training.schedules import cosine
 from darts.training.short import ShortTraining
-from darts.training.workers import Died, Executor, Worker
+from darts.training.workers import ATTEMPTS, Died, Executor, Worker
 
 ALLOWED: dict[str, type[Executor[ShortTraining]]] = {"thread": Here, **EXECUTORS}
-ATTEMPTS = 2
 
 Found = TypeVar("Found")
 
@@ -126,10 +125,9 @@ class ShortTrainings:
             self.seed, kind, task = state.seed, ALLOWED[self.kind], state.task
             size = task.network_size(self.channels, self.cells)
             make = partial(
-                ShortTraining, state.space, task.without_data() if kind.dies else task, size, self.lr,
-                self.weight_decay, state.plugins,
-            )  # fmt: skip
-            executor = kind(make, self.together, self.address, 1 if state.device.type == "cuda" else 0)
+                ShortTraining, state.space, task.without_data() if kind.dies else task, size, self.lr, self.weight_decay
+            )
+            executor = kind(make, self.together, self.address, state.device, state.plugins)
             if executor.places < self.together:
                 executor.close()
                 raise ValueError(f"together: got {self.together}; the cluster has room for {executor.places}")

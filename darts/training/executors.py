@@ -10,14 +10,16 @@ import pickle
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
+import torch
+
 from darts.run.errors import reason
-from darts.training.workers import Died, Executor, Found, Made, Worker
+from darts.training.workers import CPU, Died, Executor, Found, Made, Worker
 
 # A server, where there is one, has imported torch when a process is wanted, and has computed nothing yet.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -31,8 +33,8 @@ NO_CLUSTER = "no Ray cluster at {} ({}); start one with ray start --head, or lea
 
 
 class _Here(Worker[Made]):
-    def __init__(self, made: Made) -> None:
-        self.made = made
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self.made = make()
 
     def call(self, function: Callable[..., Found], *args: Any) -> Found:
         return function(self.made, *args)
@@ -47,7 +49,7 @@ class Here(Executor[Made]):
     dies = False
 
     def started(self) -> Worker[Made]:
-        return _Here(self.make())
+        return _Here(self.make)
 
 
 class _Process(Worker[Made]):
@@ -118,27 +120,17 @@ class Processes(Executor[Made]):
         return _Process(self.make)
 
 
-class Place:
-    """What a worker of Ray's is."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.made = make()
-
-    def call(self, function: Callable[..., Any], args: Any) -> Any:
-        return function(self.made, *args)
-
-
 class _Actor(Worker[Made]):
     def __init__(self, ray: Any, make: Callable[[], Made], gpus: int) -> None:
         self.ray, errors = ray, ray.exceptions
         self.deaths = (errors.RayActorError, errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
-        self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(Place).remote(make)
+        self.actor = ray.remote(num_cpus=1, num_gpus=gpus)(_Here).remote(make)
         while not ray.wait([self.actor.__ray_ready__.remote()], timeout=MINUTE)[0]:
             logging.getLogger(__name__).warning("A worker waits for room in the Ray cluster; others use it.")
 
     def call(self, function: Callable[..., Found], *args: Any) -> Found:
         try:
-            found: Found = self.ray.get(self.actor.call.remote(function, args))
+            found: Found = self.ray.get(self.actor.call.remote(function, *args))
         except self.deaths as error:
             raise Died(reason(error)) from None
         return found
@@ -166,23 +158,31 @@ class Ray(Executor[Made]):
         except OSError as error:
             raise ValueError(NO_CLUSTER.format(address or "this machine", reason(error))) from None
 
-    def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Made],
+        workers: int,
+        address: str | None = None,
+        device: torch.device = CPU,
+        plugins: Sequence[str] = (),
+    ) -> None:
         import ray
 
         own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
-        self.ray, self.gpus, self.found = ray, gpus, ray.is_initialized()  # in a notebook, for example
+        self.ray, self.gpus = ray, int(device.type == "cuda")
+        self.found = ray.is_initialized()  # in a notebook, for example
         try:
             if not self.found:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(NO_CLUSTER.format(address or "this machine", reason(error))) from None
-        kind = "GPU" if gpus else "CPU"
+        kind = "GPU" if self.gpus else "CPU"
         room = int(ray.cluster_resources().get(kind, 0))
         if not room:
             raise ValueError(
                 f"executor: the Ray cluster at {address or 'this machine'} has no {kind}; give another one"
             )
-        super().__init__(make, min(workers, room))
+        super().__init__(make, min(workers, room), address, device, plugins)
 
     def started(self) -> Worker[Made]:
         return _Actor(self.ray, self.make, self.gpus)
@@ -204,3 +204,16 @@ def check_executor(name: str, allowed: Iterable[str]) -> None:
     """
     if name not in allowed:
         raise ValueError(f"executor: got {name!r}; allowed are {', '.join(allowed)}")
+
+
+def check_address(address: str | None, names: Iterable[str | None]) -> None:
+    """Refuse that of a Ray cluster where none of the executors is on one.
+
+    Raises:
+        ValueError: it is so.
+    """
+    if address is not None and "ray" not in names:
+        raise ValueError(
+            f"ray_address: got {address}, where nothing runs on Ray; leave it out, or give executor=ray to "
+            "phases.finalists of a search, or to evaluator=train of a baseline"
+        )

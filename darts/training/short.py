@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,14 +24,9 @@ class ShortTraining:
         task: gives the loss; its data are not asked for.
         size: of the networks.
         lr, weight_decay: of AdamW.
-        plugins: packages whose operations a network may have.
     """
 
-    def __init__(
-        self, space: Space, task: Task, size: NetworkSize, lr: float, weight_decay: float, plugins: Sequence[str] = ()
-    ) -> None:
-        for name in plugins:
-            importlib.import_module(name)
+    def __init__(self, space: Space, task: Task, size: NetworkSize, lr: float, weight_decay: float) -> None:
         self.space, self.task, self.size, self.lr, self.weight_decay = space, task, size, lr, weight_decay
 
     def begin(self, cell: str, seed: int, name: str, state: Any = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,6 @@ class Site(NamedTuple):
         channels, cells: of the networks.
         device: to train on.
         threads: of torch on the CPU.
-        plugins: packages whose operations a network may have.
     """
 
     space: Space
@@ -36,7 +34,6 @@ class Site(NamedTuple):
     cells: int
     device: torch.device
     threads: int
-    plugins: tuple[str, ...] = ()
 
 
 class Job(NamedTuple):
@@ -91,8 +88,6 @@ class Trainer:
     @cached_property
     def task(self) -> tuple[Task, dict[str, Any]]:
         """The task, and where it begins."""
-        for name in self.site.plugins:
-            importlib.import_module(name)
         task = self.site.task(device=self.site.device)
         return task, task.state_dict()
 

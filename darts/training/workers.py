@@ -5,13 +5,20 @@ A worker has what it was begun with, and computes with it. One whose process die
 
 from __future__ import annotations
 
+import importlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
+
+import torch
 
 Made = TypeVar("Made")
 Found = TypeVar("Found")
+
+ATTEMPTS = 2  # at what a worker died of
+CPU = torch.device("cpu")
 
 
 class Died(Exception):
@@ -41,7 +48,8 @@ class Executor(ABC, Generic[Made]):
         make: what each of them has, made there.
         workers: how many there are at most.
         address: of a cluster.
-        gpus: of a worker.
+        device: that they compute on; if that is a GPU, each has one.
+        plugins: packages that each of them imports.
 
     Attributes:
         places: how many there are at most, where a cluster has room for fewer.
@@ -62,11 +70,17 @@ class Executor(ABC, Generic[Made]):
         Raises:
             ValueError: there is none.
         """
-        if address is not None:
-            raise ValueError(f"executor: ray_address={address} goes with executor=ray; give that, or leave it out")
+        return
 
-    def __init__(self, make: Callable[[], Made], workers: int, address: str | None = None, gpus: int = 0) -> None:
-        self.make, self.places, self.closing = make, workers, False
+    def __init__(
+        self,
+        make: Callable[[], Made],
+        workers: int,
+        address: str | None = None,
+        device: torch.device = CPU,
+        plugins: Sequence[str] = (),
+    ) -> None:
+        self.make, self.places, self.closing = partial(_made, make, tuple(plugins)), workers, False
         self.idle: list[Worker[Made]] = []
         self.alive: set[Worker[Made]] = set()
         self.turns = threading.Semaphore(workers)
@@ -122,3 +136,9 @@ class Executor(ABC, Generic[Made]):
         self.closing = True
         for worker in list(self.alive):
             self.end(worker)
+
+
+def _made(make: Callable[[], Made], plugins: Sequence[str]) -> Made:
+    for name in plugins:
+        importlib.import_module(name)
+    return make()

@@ -84,6 +84,7 @@ class Evaluator(ABC):
     fidelities: tuple[int, ...] = (1,)
     workers = 1
     upfront = 0
+    executor: str | None = None  # where it trains candidates, by its name
     inherits = False  # whether a mutation starts from its parent's weights
     slow = False  # whether an answer is worth writing down at once, and its time worth a report
 

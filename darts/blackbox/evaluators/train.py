@@ -19,10 +19,8 @@ from darts.tasks.sizes import check_inputs, check_network
 from darts.training.executors import EXECUTORS, check_executor
 from darts.training.recipe import Recipe
 from darts.training.worker import Job, Site, Trainer
-from darts.training.workers import Died, Executor
+from darts.training.workers import ATTEMPTS, Died, Executor
 from supernet.spaces.base import Genotype
-
-ATTEMPTS = 2
 
 
 class TrainEvaluator(Evaluator):
@@ -88,7 +86,8 @@ class TrainEvaluator(Evaluator):
         if termination is not None and termination not in RULES:
             raise ValueError(f"termination: got {termination!r}; allowed are {', '.join(RULES)}, or null for none")
         self.fidelities, self.workers, self.inherits = tuple(lengths), workers + ahead, inherit
-        self.trainings, self.executor = workers, executor
+        self.trainings = workers
+        self.executor: str = executor
         self.channels, self.cells, self.lr, self.weight_decay = channels, cells, lr, weight_decay
         self.data = {"split": split, "batch_size": batch_size, "seed": seed, "subset": subset}
         self.seed, self.termination, self.grad_clip = seed, termination, grad_clip
@@ -105,10 +104,11 @@ class TrainEvaluator(Evaluator):
         check_inputs(context.space, task)
         self.name, self.metric, self.epoch_images = task.name, task.metric, task.steps_per_epoch * task.batch_size
         threads = max(1, torch.get_num_threads() // self.trainings)
-        self.site = Site(context.space, make_task, self.channels, self.cells, context.device, threads, context.plugins)
+        self.site = Site(context.space, make_task, self.channels, self.cells, context.device, threads)
         self.pool = ThreadPoolExecutor(self.trainings)  # a thread waits for each training
-        kind, gpus = EXECUTORS[self.executor], 1 if context.device.type == "cuda" else 0
-        self.place: Executor[Trainer] = kind(partial(Trainer, self.site), self.trainings, context.ray_address, gpus)
+        self.place: Executor[Trainer] = EXECUTORS[self.executor](
+            partial(Trainer, self.site), self.trainings, context.ray_address, context.device, context.plugins
+        )
         self.closing = False
         self.rules: dict[int, Termination] = {}
         self.trained: dict[int, Genotype] = {}  # candidates of this run whose weights are kept, by number

@@ -138,13 +138,15 @@ def test_workers_get_task_device_and_plug_ins_of_the_run() -> None:
     evaluator = TrainEvaluator([1], channels=2, batch_size=16, split=2 / 3, subset=0.5, seed=4)
     evaluator.open(Context(SPACE, None, make_task, torch.device("meta"), ("theirs",)))
     where = evaluator.site
-    assert (where.space, where.device, where.plugins) == (SPACE, torch.device("meta"), ("theirs",))
+    assert (where.space, where.device) == (SPACE, torch.device("meta"))
     task = where.task(device=where.device)
     assert task.device == task.train.next()[0].device == torch.device("meta")
     told = {"split": 2 / 3, "batch_size": 16, "seed": 4, "subset": 0.5}
     assert made == [{**told, "device": torch.device("cpu")}, {**told, "device": torch.device("meta")}]
     assert isinstance(evaluator.place, Processes)
     assert evaluator.place.alive == set()
+    with pytest.raises(ModuleNotFoundError, match="theirs"):
+        evaluator.place.make()
     evaluator.close()
 
 

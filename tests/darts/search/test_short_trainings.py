@@ -188,17 +188,30 @@ def test_executors_that_there_are_none_of() -> None:
         made("phases.finalists.executor=dask")
 
 
+@pytest.mark.parametrize("size", ["8", "auto"])
 def test_a_cluster_that_is_not_there_is_said_before_the_search_begins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No folder is made. Who only reads the run's config, to export its cell, needs none."""
     pytest.importorskip("ray", reason="Ray is an extra")
     words = ["phases.finalists.executor=ray", "ray_address=127.0.0.1:1", "phases.finalists.together=500"]
-    assert main(["search", *WORDS, *words, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert main(["search", *WORDS, *words, f"data.batch_size={size}", f"run_dir={tmp_path / 'run'}"]) == 2
     said = capsys.readouterr().err
     assert "phases.finalists: no Ray cluster at 127.0.0.1:1 (" in said
     assert not (tmp_path / "run").exists()
     made(*words)
+
+
+@pytest.mark.parametrize(
+    "words", [["search", *WORDS], ["baseline", "budget.evaluations=3"]], ids=lambda words: words[0]
+)
+def test_a_cluster_is_not_ignored_where_nothing_runs_on_one(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "ray_address=127.0.0.1:6379", f"run_dir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "ray_address: got 127.0.0.1:6379, where nothing runs on Ray; leave it out, or give executor=ray" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_workers_begin_where_they_are_first_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_a_ray_worker_that_is_killed_is_a_death() -> None:
 
     def training() -> list[int]:
         return [
-            int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if b"ray::Place.call" in _read(file)
+            int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if b"ray::_Here.call" in _read(file)
         ]
 
     def ask() -> None:
@@ -142,7 +142,9 @@ def test_a_ray_worker_that_is_killed_is_a_death() -> None:
     try:
         thread = threading.Thread(target=ask)
         thread.start()
+        until = time.monotonic() + 120
         while not (found := training()):
+            assert time.monotonic() < until, "no worker began"
             time.sleep(0.1)
         os.kill(found[0], signal.SIGKILL)
         thread.join(60)

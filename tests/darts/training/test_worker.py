@@ -33,8 +33,8 @@ MAKE_TASK = partial(Classification, Fake(images=96, num_classes=3), 0.5, 16, 0)
 CPU = torch.device("cpu")
 
 
-def site(space: CellSpace = SPACE, device: torch.device = CPU, plugins: tuple[str, ...] = ()) -> Site:
-    return Site(space, MAKE_TASK, 4, 1, device, 1, plugins)
+def site(space: CellSpace = SPACE, device: torch.device = CPU) -> Site:
+    return Site(space, MAKE_TASK, 4, 1, device, 1)
 
 
 class Curve(FitMonitor):
@@ -108,7 +108,7 @@ def test_a_process_knows_the_operations_of_a_plug_in(plugin: str) -> None:
     space, recipe = CellSpace(3, ["none", "skip_connect", "theirs"]), Recipe(2, 0.05)
     cell = space.parse("|theirs~0|+|none~0|theirs~1|")
     for known in ((), (plugin,)):
-        place = Processes(partial(Trainer, site(space, plugins=known)), 1)
+        place = Processes(partial(Trainer, site(space)), 1, plugins=known)
         try:
             if not known:
                 with pytest.raises(ValueError, match="theirs"):
