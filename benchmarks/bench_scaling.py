@@ -6,7 +6,7 @@ processes    images per second of bilevel steps: one process with all threads, a
              gloo), in turns; the ratio is of medians. Images of 32x32, batch 64.
 executors    trainings per second of candidates that take about 0.1 and 2 seconds, on one thread each: in this process,
              in two processes, on a Ray cluster of two (if Ray is installed). Efficiency is the rate over twice the
-             serial one.
+             serial one of the same round; of 40 and 24 candidates, since one takes up to half as long again as another.
 finalists    steps per second of the default search's finalists, two at a time on one thread each, by every executor;
              images of 16x16, batch 64, C=8, N=5. Efficiency as above.
 checkpoints  share of the time of a search of two minutes on digits that checkpoints take, with default settings.
@@ -125,7 +125,7 @@ def executors(rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for seconds in SECONDS:
         jobs = [
-            Job(cell, Recipe(max(1, round(seconds / epoch)), 0.01), seed) for seed in range(40 if seconds < 1 else 8)
+            Job(cell, Recipe(max(1, round(seconds / epoch)), 0.01), seed) for seed in range(40 if seconds < 1 else 24)
         ]
         rates: dict[str, list[float]] = {}
         for _ in range(rounds):
@@ -136,9 +136,8 @@ def executors(rounds: int) -> dict[str, Any]:
                     rates.setdefault(name, []).append(rate(executor, workers, jobs, cell))
                 except ImportError:
                     continue
-        serial = statistics.median(rates["serial"])
         found[f"{seconds:g} s"] = {
-            name: {"per_second": statistics.median(row), "efficiency": statistics.median(row) / serial / WORKERS}
+            name: {"per_second": statistics.median(row), "efficiency": efficiency(row, rates["serial"])}
             for name, row in rates.items()
         }
         for name, row in found[f"{seconds:g} s"].items():
@@ -159,6 +158,11 @@ def rate(executor: Any, workers: int, jobs: list[Job], cell: Any) -> float:
         executor.close()
 
 
+def efficiency(row: list[float], serial: list[float]) -> float:
+    """The median over rounds; a machine that others use is faster in one than in another."""
+    return statistics.median(own / alone / WORKERS for own, alone in zip(row, serial, strict=True))
+
+
 def finalists(rounds: int) -> dict[str, Any]:
     words = ["dataset=fake", "dataset.images=1024", "dataset.image_size=16", "data.batch_size=64", "monitor=[]"]
     words += ["phases.bilevel.share=0", "budget.epochs=null", "budget.steps=100000", "oracle=none"]
@@ -176,11 +180,10 @@ def finalists(rounds: int) -> dict[str, Any]:
             rates.setdefault(name, []).append((search.state.images - images) / 64 / lasted)
             for phase in search.schedule.phases.values():
                 phase.release()
-    serial = statistics.median(rates["serial"])
     found = {}
     for name, row in rates.items():
         rate = statistics.median(row)
-        found[name] = {"per_second": rate, "efficiency": rate / serial / WORKERS, "all": row}
+        found[name] = {"per_second": rate, "efficiency": efficiency(row, rates["serial"]), "all": row}
         print(f"finalists, {name}: {rate:.1f} steps/s", end="")
         print("" if name == "serial" else f", {found[name]['efficiency']:.0%} efficient", flush=True)
     return found
