@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+from zlib import crc32
 
 from darts.blackbox.evaluators.base import Outcome
 from darts.blackbox.loop import Answer
 from darts.oracle.base import Column, Table
 from darts.run.errors import UserError
-from darts.run.files import write_text
+from darts.run.files import replacing
 
 LEAST = 3  # cells that a rank correlation needs
 
@@ -25,22 +27,44 @@ def flush(stream: TextIO) -> None:
     os.fsync(stream.fileno())
 
 
-def complete_lines(file: Path) -> list[Any]:
-    """JSON values of a file, a line each; what a crash left half written is cut off.
+def line_of(content: Any) -> str:
+    """A line with that as JSON and a checksum, since one flipped bit may well leave a number."""
+    text = json.dumps(content)
+    return f"{text}\t{crc32(text.encode()):08x}\n"
 
-    Raises:
-        UserError: a file that is none of this program's.
+
+def complete_lines(file: Path) -> list[Any]:
+    """What the lines of a file hold up to the first that is damaged; that and all after it are cut off.
+
+    What a crash left half written goes in silence; of other damage a line in the log tells, and a copy is kept.
     """
     if not file.is_file():
         return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    complete = [line for line in lines if line.endswith("\n")]
-    if len(complete) < len(lines):
-        write_text(file, "".join(complete))
-    try:
-        return [json.loads(line) for line in complete]
-    except ValueError as error:
-        raise foreign(file, error) from None
+    lines = file.read_bytes().splitlines(keepends=True)
+    found: list[Any] = []
+    for line in lines:
+        try:
+            found.append(_read(line))
+        except (ValueError, RecursionError):
+            break
+    if len(found) < len(lines):
+        if len(found) < len(lines) - 1 or lines[-1].endswith(b"\n"):
+            aside = file.with_name(f"{file.name}.damaged")
+            with replacing(aside) as copy:
+                copy.write_bytes(b"".join(lines))
+            logging.getLogger(__name__).warning(
+                "note: %s: damaged; going on from its first %d lines. The file as it was is %s", file, len(found), aside
+            )
+        with replacing(file) as rest:
+            rest.write_bytes(b"".join(lines[: len(found)]))
+    return found
+
+
+def _read(line: bytes) -> Any:
+    text, tab, checksum = line.rstrip(b"\n").partition(b"\t")
+    if not line.endswith(b"\n") or (tab and checksum != f"{crc32(text):08x}".encode()):
+        raise ValueError  # lines of version 0.1 have no checksum
+    return json.loads(text)
 
 
 def foreign(file: Path, error: Exception) -> UserError:

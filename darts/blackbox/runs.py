@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from darts.blackbox.evaluators.base import Context
-from darts.blackbox.journal import as_csv, complete_lines, flush, foreign, rank_correlation, read_answers
+from darts.blackbox.journal import as_csv, complete_lines, flush, foreign, line_of, rank_correlation, read_answers
 from darts.blackbox.loop import Answer, BlackBox, Run
 from darts.blackbox.pareto import TrueFront
 from darts.blackbox.result import BaselineResult, read_run
@@ -163,7 +162,7 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tu
                 if seed in done:
                     continue
                 done[seed] = one_run(search, seed, folder, bar, stop)
-                stream.write(json.dumps(asdict(done[seed])) + "\n")
+                stream.write(line_of(asdict(done[seed])))
                 if slow or stop.made:
                     flush(stream)
                 bar.update(task, advance=1)
@@ -231,7 +230,7 @@ def one_run(search: BlackBox, seed: int, folder: Path, bar: Progress, stop: Stop
         task = bar.add_task(f"seed {seed}", total=search.evaluations, completed=len(known))
 
         def note(answer: Answer) -> None:
-            stream.write(json.dumps(answer) + "\n")
+            stream.write(line_of(answer))
             flush(stream)
             bar.update(task, advance=1)
             if stop.made:

@@ -13,7 +13,7 @@ from darts.run.errors import UserError
 if TYPE_CHECKING:
     from darts.training.tuning import Study
 
-CONFIG_KEYS = ("space", "network", "data", "recipe", "parameters", "trials")
+CONFIG_KEYS = ("space", "network", "data", "recipe", "parameters", "trials", "storage", "study")
 
 
 class TuneCommand(Command):
@@ -39,6 +39,7 @@ Nothing is judged on test images: trials are compared by images held out of trai
         from darts.training.tuning import content_of
 
         settings, folder, (study, metric) = begin(call) if call.settings["resume"] is None else resume(call)
+        place = [f"storage={settings['storage']}"] if settings["storage"] else []
         stop, trials = StopRequest("epoch"), settings["trials"]
 
         def told(trial: Any, words: str) -> None:
@@ -49,7 +50,7 @@ Nothing is judged on test images: trials are compared by images held out of trai
         content = content_of(study.open(), metric)
         write_text(folder / "tune.json", json.dumps(content, indent=1) + "\n")
         if not whole:
-            count, again = len(content["trials"]), resuming(folder, self.name)
+            count, again = len(content["trials"]), resuming(folder, self.name, place)
             print(f"interrupted after {count} of {trials} trials; go on with: {again}", file=sys.stderr)
             return INTERRUPTED
         draw_trials(content, folder / "figures" / "trials.png")
@@ -74,6 +75,7 @@ def begin(call: Call) -> Prepared:
 
     settings = with_cell(anchored(call.settings))
     folder = call.run_dir or chosen_run_dir(settings["run_dir"], "tune")
+    settings["study"] = settings["study"] or folder.absolute().name  # the folder may get another one
     inside = ["checkpoints", "figures"]
     prepared = made(folder, "tune", settings, lambda: study_of(settings, folder), inside, shared=True)
     return settings, folder, prepared
@@ -87,12 +89,20 @@ def resume(call: Call) -> Prepared:
     """
     from darts.run.folder import believed, check_goes_on, read_config
 
-    if foreign := sorted(call.given - {"resume", "trials", "plugins"}):
-        raise UserError(f"{', '.join(foreign)}: beside resume only trials and plugins can be given")
-    folder = Path(call.settings["resume"])
+    if foreign := sorted(call.given - {"resume", "trials", "plugins", "storage"}):
+        raise UserError(f"{', '.join(foreign)}: beside resume only trials, plugins and storage can be given")
+    folder, storage = Path(call.settings["resume"]), call.settings["storage"]
     stored = read_config(folder, "tune", CONFIG_KEYS)
+    if bool(stored["storage"]) != bool(storage):
+        raise UserError(
+            f"storage: the trials of {folder} are in {stored['storage']}, which is written to, and a folder is not "
+            "believed about that; give storage=URL once more, of a database that you trust"
+            if stored["storage"]
+            else f"storage: the trials of {folder} are in that folder; leave storage out"
+        )
     check_goes_on(folder, shared=True)
-    settings = believed(stored, call.settings) | {key: call.settings[key] for key in call.given & {"trials"}}
+    now = {"storage": storage} | {key: call.settings[key] for key in call.given & {"trials"}}
+    settings = believed(stored, call.settings) | now
     return settings, folder, study_of(settings, folder)
 
 

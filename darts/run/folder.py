@@ -26,9 +26,9 @@ SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # builds plain values
 Result = TypeVar("Result")
 
 
-def resuming(run_dir: Path, command: str) -> str:
-    """What to type, in any shell, to go on with a run."""
-    return shlex.join(["darts", command, f"resume={run_dir}"])
+def resuming(run_dir: Path, command: str, more: Sequence[str] = ()) -> str:
+    """What to type, in any shell, to go on with a run; `more` are words that a folder is not believed about."""
+    return shlex.join(["darts", command, f"resume={run_dir}", *more])
 
 
 def make_run_dir(path: Path, command: str, folders: Sequence[str] = FOLDERS) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from darts.run.files import save_tensors
+from darts.run.checkpoint import fitting, load_checkpoint, save_checkpoint
 from darts.run.seeding import make_generator
 from darts.tasks.base import Task
 from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit, initialised
@@ -92,7 +92,11 @@ class Trainer:
         return task, task.state_dict()
 
     def train(self, job: Job) -> Trained:
-        """One training."""
+        """One training.
+
+        Raises:
+            UserError: the file of weights to start from is damaged.
+        """
         site, (task, begin) = self.site, self.task
         torch.set_num_threads(site.threads)
         size = task.network_size(site.channels, site.cells)
@@ -102,7 +106,8 @@ class Trainer:
         if job.parent is not None:
             file, genotype = job.parent
             parent = site.space.network(genotype, size)
-            parent.load_state_dict(torch.load(file, weights_only=True))
+            with fitting(file):
+                parent.load_state_dict(load_checkpoint(file)["weights"])
             network.inherit(parent)  # type: ignore[operator]
         network.to(site.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         curve = _Curve(job.stops)
@@ -111,5 +116,6 @@ class Trainer:
         except Diverged:
             return Trained(tuple(curve.values), diverged=True)
         if job.keep is not None:
-            save_tensors(job.keep, {name: value.cpu() for name, value in network.state_dict().items()})
+            weights = {name: value.cpu() for name, value in network.state_dict().items()}
+            save_checkpoint(job.keep, {"weights": weights})
         return Trained(tuple(curve.values))

@@ -67,6 +67,35 @@ def test_a_study_goes_on_with_other_draws(tmp_path: Path) -> None:
     assert main(["tune", f"resume={folder}", "seed=3"]) == 2
 
 
+def test_a_renamed_study_goes_on(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["tune", f"cell={CELL}", *TINY, "trials=2", "recipe.epochs=1", f"run_dir={first}"]) == 0
+    first.rename(second)
+    assert main(["tune", f"resume={second}", "trials=3"]) == 0
+    assert len(content(second)["trials"]) == 3
+
+
+def test_a_database_is_given_and_not_believed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder names none that is then written to. Where it is given, folders of two machines share one study."""
+    folder, other, url = tmp_path / "one", tmp_path / "two", f"sqlite:///{tmp_path / 'shared.db'}"
+    words = ["tune", f"cell={CELL}", *TINY, "recipe.epochs=1"]
+    shared = ["study=ours", f"storage={url}"]
+    assert main([*words, *shared, "trials=2", f"run_dir={folder}"]) == 0
+    assert main([*words, *shared, "trials=3", f"run_dir={other}"]) == 0
+    assert len(content(other)["trials"]) == 3
+    assert not list(tmp_path.glob("*/study.db"))
+    assert main(["tune", f"resume={folder}", "trials=4", f"storage={url}"]) == 0
+    assert content(folder)["trials"][:3] == content(other)["trials"]
+    capsys.readouterr()
+    config, outside = folder / "config.yaml", tmp_path / "outside.db"
+    config.write_text(config.read_text().replace(url, f"sqlite:///{outside}"))
+    assert main(["tune", f"resume={folder}", "trials=5"]) == 2
+    assert f"storage: the trials of {folder} are in sqlite:///{outside}, which" in capsys.readouterr().err
+    assert not outside.exists()
+    assert main(["tune", f"resume={folder}", "trials=5", f"storage={url}"]) == 0
+    assert len(content(folder)["trials"]) == 5
+
+
 @pytest.mark.slow
 def test_several_processes_share_a_study_and_a_killed_one_is_made_up_for(tmp_path: Path, console: list[str]) -> None:
     folder = tmp_path / "run"

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from darts.run.checkpoint import load_checkpoint, save_checkpoint
+from darts.run.errors import UserError
 from darts.run.seeding import make_generator
 from darts.tasks.base import Task
 from darts.tasks.classification import Classification
@@ -64,7 +66,7 @@ def test_a_worker_trains_job_by_job(tmp_path: Path) -> None:
     one, recipe, file = Trainer(site()), Recipe(2, 0.05), tmp_path / "0.pt"
     network, curve = trained_here(CELL, recipe, 3)
     assert one.train(Job(CELL, recipe, 3, keep=file)) == Trained(tuple(curve))
-    kept = torch.load(file, weights_only=True)
+    kept = load_checkpoint(file)["weights"]
     assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
     other = Recipe(3, 0.2, weight_decay=0.0)
     assert list(one.train(Job(CELL, other, 4)).curve) == trained_here(CELL, other, 4)[1]
@@ -72,6 +74,18 @@ def test_a_worker_trains_job_by_job(tmp_path: Path) -> None:
     found = one.train(Job(CHILD, recipe, 3, parent=(file, CELL)))
     assert list(found.curve) == inherited != trained_here(CHILD, recipe, 3)[1]
     assert list(one.train(Job(CELL, recipe, 3)).curve) == curve
+
+
+def test_damaged_weights_of_a_parent_are_refused(tmp_path: Path) -> None:
+    """One flipped bit of a weight would be another child, in silence."""
+    one, file = Trainer(site()), tmp_path / "0.pt"
+    one.train(Job(CELL, Recipe(1, 0.05), 3, keep=file))
+    whole = file.read_bytes()
+    weights_C = next(value for value in load_checkpoint(file)["weights"].values() if value.dim() == 1)
+    place = whole.index(weights_C.numpy().tobytes())
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(UserError, match=r"0\.pt cannot be read: damaged"):
+        one.train(Job(CHILD, Recipe(1, 0.05), 3, parent=(file, CELL)))
 
 
 def test_a_worker_stops_where_it_is_told_to_and_says_where_a_training_diverged(tmp_path: Path) -> None:
@@ -132,6 +146,6 @@ def test_task_and_networks_are_on_the_device_that_was_chosen(monkeypatch: pytest
 
     monkeypatch.setattr(worker, "fit", noted)
     network, _ = trained_here(CELL, Recipe(1), 0)
-    torch.save(network.state_dict(), tmp_path / "0.pt")
+    save_checkpoint(tmp_path / "0.pt", {"weights": network.state_dict()})
     Trainer(site(device=torch.device("meta"))).train(Job(CHILD, Recipe(5), 0, parent=(tmp_path / "0.pt", CELL)))
     assert seen == {"devices": {"meta"}, "task": torch.device("meta"), "recipe": Recipe(5)}
