@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from darts.compare.trials import (
     table_of,
 )  # fmt: skip
 from darts.oracle.base import Column, Oracle, Table
-from darts.run.errors import UserError, reason
-from darts.run.folder import read_config
+from darts.run.errors import UserError
+from darts.run.folder import read_config, understood
 from darts.run.parts import build_one
 from darts.run.settings import PATHS, RUNNING, flat
 from darts.search.result import CONFIG_KEYS as SEARCH_KEYS
@@ -143,7 +144,7 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
     methods: list[Method] = []
     objectives: dict[str, BaselineResult] = {}
     for folder, result, stored in read:
-        try:
+        with _understood(folder, result):
             if isinstance(result, BaselineResult):
                 if measure.column is not None and result.truth != measure.name and table is not None:
                     result.look_up(table, measure.column)
@@ -153,8 +154,6 @@ def load(folders: Sequence[Path], truth: Column | None, oracle: Oracle, plugins:
                 label, signal, trials, notes = of_baseline(result, folder, measure)
             else:
                 label, signal, trials, notes = of_search(result, folder, stored, measure, table)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"run: {folder / 'result.json'} does not hold what it should ({reason(error)})") from None
         settings = {
             key: value
             for key, value in flat(stored).items()
@@ -201,7 +200,10 @@ def _measure(
     Raises:
         UserError: nothing.
     """
-    known = {folder: columns_of(result, table) for folder, result, _ in read}
+    known: dict[Path, set[Column]] = {}
+    for folder, result, _ in read:
+        with _understood(folder, result):
+            known[folder] = columns_of(result, table)
     shared = set.intersection(*known.values())
     if truth is None and shared:
         truth = min(shared, key=lambda column: (column != USUAL, column.split != "test", str(column)))
@@ -215,7 +217,8 @@ def _measure(
         )
     own: dict[Measure, Path] = {}
     for folder, result, _ in read:
-        own.setdefault(own_measure(result), folder)
+        with _understood(folder, result):
+            own.setdefault(own_measure(result), folder)
     if len(own) > 1:
         listed = "; ".join(f"{measure.name}: {folder}" for measure, folder in own.items())
         raise UserError(
@@ -223,6 +226,10 @@ def _measure(
             "give a table, oracle.path=TABLE, or compare each kind apart"
         )
     return next(iter(own))
+
+
+def _understood(folder: Path, result: Result) -> AbstractContextManager[None]:
+    return understood(folder / "result.json", result.kind)
 
 
 def read_result(folder: Path) -> tuple[str, SearchResult | BaselineResult]:
@@ -234,7 +241,7 @@ def read_result(folder: Path) -> tuple[str, SearchResult | BaselineResult]:
     file = folder / "result.json"
     try:
         kind = json.loads(file.read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"run: {file} cannot be read ({error}); leave this folder out, or run it again") from None
     if kind not in ("search", "baseline"):
         raise UserError(f"run: {file} is of kind {kind!r}; runs of darts search and darts baseline can be compared")

@@ -20,6 +20,7 @@ from darts.run.errors import UserError, reason
 from darts.run.files import write_text
 from darts.run.lock import lock, release
 from darts.run.schema import NO_UPGRADES, Upgrades, upgraded
+from darts.run.typed import check_types
 
 FOLDERS = ("checkpoints", "tensorboard", "figures")
 SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # builds plain values alone; in C ten times as fast
@@ -250,7 +251,7 @@ def understood(path: Path, command: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
         raise UserError(
             f"run: {path} is no result of darts {command} ({reason(error)}); give the folder of a run"
         ) from None
@@ -275,4 +276,6 @@ def read_result(
         raise UserError(f"run: {path.parent} holds no result.json; finish it with: {hint}")
     with understood(path, command):
         content = json.loads(path.read_text(encoding="utf-8"))
-        return build(upgraded(content, path, "run", upgrades))
+        result = build(upgraded(content, path, "run", upgrades))
+        check_types(result, type(result))
+        return result

@@ -115,6 +115,32 @@ def test_a_folder_with_other_values_ends_a_command_with_a_message(
         assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("baseline")
+    (base / "table.csv").write_text(TABLE)
+    words = ["space.num_nodes=2", f"oracle.path={base / 'table.csv'}", "evaluator.signal=cifar10/valid/12", "seeds=0-2"]
+    words += ["objective=params", "budget.evaluations=5", f"run_dir={base / 'run'}"]
+    assert main(["baseline", *words]) == 0
+    return base / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["finished", "baseline"])
+def test_a_comparison_of_folders_with_other_values_ends_with_a_message(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(request.getfixturevalue(kind), tmp_path / "run")
+    content, rng, refused = json.loads((folder / "result.json").read_text()), random.Random(3), 0
+    for number in range(80):
+        (folder / "result.json").write_text(json.dumps(with_another_value(content, rng)))
+        status = main(["compare", str(folder), "oracle=none", f"run_dir={tmp_path / str(number)}"])
+        assert status in (0, 2)
+        refused += status == 2
+        assert "Traceback" not in capsys.readouterr().err
+    assert 5 < refused < 80
+
+
 CELLS = [str(genotype) for genotype in CellSpace(num_nodes=2)]
 TABLE = "index,cell,cifar10_valid_12,cifar10_test_200\n" + "".join(
     f"{place},{cell},{50 + place},{90 + place / 4}\n" for place, cell in enumerate(CELLS)
