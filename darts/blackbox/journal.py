@@ -17,6 +17,7 @@ from darts.blackbox.loop import Answer
 from darts.oracle.base import Column, Table
 from darts.run.errors import UserError
 from darts.run.files import replacing
+from darts.run.typed import check_types
 
 LEAST = 3  # cells that a rank correlation needs
 
@@ -79,10 +80,12 @@ def read_answers(file: Path) -> list[Answer]:
         UserError: a file that is none of this program's.
     """
     try:
-        return [
+        answers = [
             Answer(cell, epochs, Outcome(value, taken, tuple(curve)), price, seconds, *made_by)
             for cell, epochs, (value, taken, curve), price, seconds, *made_by in complete_lines(file)
         ]
+        check_types(answers, list[Answer])
+        return answers
     except (TypeError, ValueError) as error:
         raise foreign(file, error) from None
 

@@ -25,6 +25,7 @@ from darts.run.errors import UserError
 from darts.run.files import config_dir, naming, write_text
 from darts.run.parts import Problems, allowed_class, build_one, build_part, check_arguments
 from darts.run.signals import StopRequest
+from darts.run.typed import check_types
 from darts.tasks.build import build_task
 from darts.training.executors import check_address
 from supernet.spaces.base import Space, require
@@ -254,8 +255,11 @@ def finished_runs(folder: Path) -> dict[int, Run]:
     try:
         for content in complete_lines(folder / RUNS):
             run = read_run(content)
+            check_types(run, Run)
+            if not run.seconds:
+                raise ValueError("a run without seconds")
             found[run.seed] = run
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise foreign(folder / RUNS, error) from None
     return found
 

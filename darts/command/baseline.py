@@ -33,6 +33,7 @@ class BaselineCommand(Command):
             begin,
             believed,
             check_goes_on,
+            check_links,
             chosen_run_dir,
             read_config,
             resuming,
@@ -53,6 +54,7 @@ class BaselineCommand(Command):
                 )
             folder = Path(settings["resume"])
             stored = read_config(folder, self.name, CONFIG_KEYS)
+            check_links(folder)
             if (folder / "result.json").is_file():
                 with understood(folder / "result.json", self.name):
                     result = BaselineResult.read(folder / "result.json")

@@ -116,9 +116,10 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     from darts.command.quoting import quoted
     from darts.report.baseline_figures import complete_figures, draw_baseline
     from darts.report.text import print_baseline
-    from darts.run.folder import begin, believed, check_goes_on, read_config
+    from darts.run.folder import begin, believed, check_goes_on, check_links, read_config
 
     settings = call.settings
+    check_links(run)
     if (run / "result.json").is_file():
         stored = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
         complete_figures(BaselineResult.read(run / "result.json"), stored, run / "figures")

@@ -21,8 +21,9 @@ Prints the cell string alone.
 
     def run(self, call: Call) -> int:
         from darts.run.checkpoint import newest_checkpoint
-        from darts.run.folder import read_config, resuming
+        from darts.run.folder import read_config, resuming, understood
         from darts.run.parts import Problems, build_part
+        from darts.run.typed import check_plain
         from darts.search.result import CONFIG_KEYS, SearchResult
         from darts.search.verdict import recorded_weights
 
@@ -31,22 +32,27 @@ Prints the cell string alone.
             raise UserError("run: darts derive needs a run folder; give run=RUN_DIR")
         folder = Path(settings["run"])
         stored = read_config(folder, "search", CONFIG_KEYS, "run")
-        if (folder / "result.json").is_file():
-            result = SearchResult.read(folder / "result.json")
+        file = folder / "result.json"
+        if file.is_file():
+            result = SearchResult.read(file)
             history, planned = result.history, result.planned_steps
         else:
-            state = newest_checkpoint(folder, "run")[1].get("state", {})
-            history, planned = state.get("history", []), state.get("planned_steps", 0)
+            file, content = newest_checkpoint(folder, "run")
+            with understood(file, "search"):
+                history, planned = content["state"].get("history", []), content["state"].get("planned_steps", 0)
+                check_plain(history)
         if not history:
             raise UserError(f"run: {folder} has not finished an epoch yet; go on with: {resuming(folder, 'search')}")
-        record = history[-1]
-        if settings["epoch"] is not None:
-            by_epoch = {record["epoch"]: record for record in history}
-            if settings["epoch"] not in by_epoch:
-                raise UserError(f"epoch: got {settings['epoch']}; {folder} has {min(by_epoch)} to {max(by_epoch)}")
-            record = by_epoch[settings["epoch"]]
+        with understood(file, "search"):
+            record = history[-1]
+            if settings["epoch"] is not None:
+                by_epoch = {record["epoch"]: record for record in history}
+                if settings["epoch"] not in by_epoch:
+                    raise UserError(f"epoch: got {settings['epoch']}; {folder} has {min(by_epoch)} to {max(by_epoch)}")
+                record = by_epoch[settings["epoch"]]
+            cell = record["cell"]
         if not any(key.split(".")[0] == "discretizer" for key in given):
-            print(record["cell"])
+            print(cell)
             return 0
         node = stored["discretizer"]
         if "discretizer" in given:
@@ -66,7 +72,7 @@ Prints the cell string alone.
                 f"discretizer: {name} trains shared weights alone, so this run's architecture parameters mean nothing; "
                 f"leave discretizer out for the cell that its last phase chose: darts derive run={folder}"
             )
-        with problems.of("discretizer"):
+        with problems.of("discretizer"), understood(file, "search"):
             print(parts["discretizer"](recorded_weights(record, parts["relaxation"], planned), parts["space"]))
         problems.stop()
         return 0

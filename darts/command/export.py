@@ -27,6 +27,7 @@ class ExportCommand(Command):
         from darts.models.quantizing import check_quantizable, quantize
         from darts.report.export_report import export_lines, quantized_lines
         from darts.report.text import print_lines
+        from darts.run.folder import check_links
 
         settings, plugins = call.settings, call.settings["plugins"]
         if settings["run"] is None:
@@ -38,6 +39,8 @@ class ExportCommand(Command):
         if settings["quantize"] and form.name != "onnx":
             raise UserError(f"quantize: got true with format={form.name}; it is for format=onnx")
         folder = Path(settings["run"])
+        if settings["output"] is None:
+            check_links(folder, "run")
         model = open_model(folder, "run", settings["weights"], plugins)
         if settings["quantize"] and model.about.takes != "images":
             raise UserError(

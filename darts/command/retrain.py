@@ -133,7 +133,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     """
     from darts.models.opening import open_model
     from darts.run.checkpoint import checkpoint_paths
-    from darts.run.folder import believed, check_goes_on, read_config, understood, write_config
+    from darts.run.folder import believed, check_goes_on, check_links, read_config, understood, write_config
     from darts.run.settings import with_values_of
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult
@@ -145,6 +145,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
             f"{', '.join(RESUMABLE)} can be given"
         )
     stored = read_config(folder, "retrain", CONFIG_KEYS)
+    check_links(folder)
     if (folder / "result.json").is_file():
         result = RetrainResult.read(folder / "result.json")
         with understood(folder / "result.json", "retrain"):

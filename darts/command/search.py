@@ -120,7 +120,7 @@ def resume(call: Call) -> Prepared | None:
     """
     from darts.run.checkpoint import checkpoint_paths
     from darts.run.environment import differences, environment
-    from darts.run.folder import believed, check_goes_on, read_config, understood, write_config
+    from darts.run.folder import believed, check_goes_on, check_links, read_config, understood, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored, with_values_of
     from darts.search.build import ready_search
@@ -138,6 +138,7 @@ def resume(call: Call) -> Prepared | None:
         )
     stored = read_config(folder, "search", CONFIG_KEYS)
     budget_given = any(key.startswith("budget") for key in given)
+    check_links(folder)
     result_file = folder / "result.json"
     if result_file.is_file() and not (settings["extend"] and budget_given):
         if budget_given:

@@ -187,10 +187,16 @@ def headline(loaded: Loaded, rows: Sequence[Mapping[str, Any]], axis: str) -> st
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as text; what is not known stays empty."""
+    """The rows as text; what is not known stays empty, and no name is a formula to a spreadsheet."""
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+            return f"'{value}"
+        return "" if is_unknown(value) else value
+
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: "" if is_unknown(value) else value for key, value in row.items()})
+        writer.writerow({key: cell(value) for key, value in row.items()})
     return stream.getvalue()

@@ -81,7 +81,7 @@ def open_answer(path: Path, weights: str = "last", plugins: Sequence[str] = ()) 
         raise UserError(f"model: {path} cannot be read ({reason(error)}); give an intact file") from None
     try:
         content = None if note is None else json.loads(note)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if content is None:
         raise UserError(f"model: {path} was not written by darts export: it says nothing of classes and image size")

@@ -18,6 +18,8 @@ from darts.run.errors import UserError
 from darts.run.files import replacing
 from supernet.spaces.base import Space
 
+LARGEST = 2**28  # bytes of all columns, unpacked
+
 
 class NatsOracle(Oracle):
     """Reads a converted table: CIFAR-10, CIFAR-100 and ImageNet16-120, after 12 and 200 epochs.
@@ -42,6 +44,9 @@ class NatsOracle(Oracle):
             return None
         self.check()
         try:
+            with zipfile.ZipFile(self.path) as archive:
+                if sum(record.file_size for record in archive.infolist()) > LARGEST:
+                    raise ValueError("it unpacks to more than any table of 15,625 cells")
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 columns = {}
                 for text, values in zip(content["columns"].tolist(), content["values"], strict=True):

@@ -177,10 +177,10 @@ def _folder_records(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _stream_records(file: Path, take: Callable[[dict[str, Any]], None]) -> None:
     with file.open("rb") as stream:
-        if _Restricted(stream).load() != 0x1950A86A20F9469CFC6C:  # torch's magic number
+        if _Streaming(stream, take).load() != 0x1950A86A20F9469CFC6C:  # torch's magic number
             raise ValueError("it is no file of torch.save in the format of 2020")
         for _ in ("protocol version", "machine"):
-            _Restricted(stream).load()
+            _Streaming(stream, take).load()
         _Streaming(stream, take).load()
 
 

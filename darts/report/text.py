@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from darts.blackbox.result import BaselineResult
 from darts.compare.load import Loaded, is_unknown
@@ -29,12 +30,12 @@ def print_lines(lines: Lines) -> None:
         for name, value in lines:
             print(f"{name:<{width}}  {value}")
         return
-    console.print(lines[0][1], soft_wrap=True, highlight=False, style="bold")  # one line, to be copied
+    console.print(Text(lines[0][1], "bold"), soft_wrap=True)  # one line, to be copied
     table = Table(show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in lines[1:]:
-        table.add_row(name, value.replace("[", r"\["))
+        table.add_row(Text(name), Text(value))  # no markup
     console.print(table)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from darts.run import ranks
 from darts.run.errors import UserError, reason
@@ -134,6 +135,7 @@ def load_checkpoint(path: Path, option: str = "resume", upgrades: Upgrades = NO_
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         content["schema_version"]
+        _check_storages(content)
     except Exception as error:  # torch raises a different type for every way a file can be broken
         raise Damaged(
             f"{option}: {path} cannot be read: damaged, truncated, or no checkpoint of this program "
@@ -148,6 +150,16 @@ def _check_sums(path: Path) -> None:
             raise ValueError("compressed records")  # torch writes none, and they might unpack to any size
         if (record := archive.testzip()) is not None:
             raise ValueError(f"the checksum of {record}")
+
+
+def _check_storages(content: Any) -> None:
+    """A tensor may say that it has more elements than the file holds, and would be written out so."""
+    if isinstance(content, Tensor):
+        if content.numel() * content.element_size() > content.untyped_storage().nbytes():
+            raise ValueError(f"a tensor of {content.numel()} elements that are not there")
+    elif isinstance(content, Mapping | list | tuple):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            _check_storages(part)
 
 
 def newest_checkpoint(
@@ -222,7 +234,7 @@ def fitting(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"resume: {path} does not fit the config of that folder ({reason(error)}); "
             "put back the config.yaml that belongs to this checkpoint"

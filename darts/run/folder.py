@@ -20,7 +20,7 @@ from darts.run.errors import UserError, reason
 from darts.run.files import write_text
 from darts.run.lock import lock, release
 from darts.run.schema import NO_UPGRADES, Upgrades, upgraded
-from darts.run.typed import check_types
+from darts.run.typed import MOST, check_plain, check_types
 
 FOLDERS = ("checkpoints", "tensorboard", "figures")
 SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # builds plain values alone; in C ten times as fast
@@ -76,12 +76,22 @@ def check_goes_on(path: Path, shared: bool = False) -> None:
     ranks.agreed(lambda: _check_goes_on(path, shared) if ranks.first() else None)
 
 
+def check_links(path: Path, option: str = "resume") -> None:
+    """Refuse a folder that is about to be written to, if a link leads out of it.
+
+    Raises:
+        UserError: one does.
+    """
+    for link in path.rglob("*"):
+        if link.is_symlink() and not _is_inside(link, path):
+            raise UserError(
+                f"{option}: {link} is a link to {link.readlink()}, and a run writes inside its own folder alone; "
+                "put back what belongs there"
+            )
+
+
 def _check_goes_on(path: Path, shared: bool) -> None:
-    if outside := [link for link in path.rglob("*") if link.is_symlink() and not _is_inside(link, path)]:
-        raise UserError(
-            f"resume: {outside[0]} is a link to {outside[0].resolve()}, and a run writes inside its own folder alone; "
-            "put back what belongs there"
-        )
+    check_links(path)
     try:
         if not shared:
             lock(path, "resume")
@@ -94,7 +104,10 @@ def _check_goes_on(path: Path, shared: bool) -> None:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links that lead to each other
+        return False
 
 
 def _try_out(path: Path) -> None:
@@ -202,7 +215,8 @@ def read_config(folder: Path, command: str, needed: Collection[str], option: str
         )
     try:
         stored = yaml.load(file.read_text(encoding="utf-8"), SAFE)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        check_plain(stored, MOST)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{option}: {file} cannot be read ({reason(error)})") from None
     if not isinstance(stored, dict) or not set(needed) <= stored.keys():
         raise UserError(f"{option}: {file} is no config of darts {command}; give a folder that darts {command} made")
@@ -276,6 +290,7 @@ def read_result(
         raise UserError(f"run: {path.parent} holds no result.json; finish it with: {hint}")
     with understood(path, command):
         content = json.loads(path.read_text(encoding="utf-8"))
+        check_plain(content)
         result = build(upgraded(content, path, "run", upgrades))
         check_types(result, type(result))
         return result

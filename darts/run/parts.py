@@ -85,19 +85,39 @@ def build_part(settings: Mapping[str, Any], path: str, plugins: Sequence[str] = 
         UserError: a target that is not allowed, or arguments that do not fit.
         ValueError: the class refuses a value.
     """
-    target = settings.get("_target_")
+    target = settings.get("_target_") if isinstance(settings, Mapping) else None
     if not isinstance(target, str):
         raise UserError(f"{path}: it has no _target_; choose one of its group, {path}=NAME")
     builder = allowed_class(target, path, plugins)
     arguments = {key: value for key, value in settings.items() if key != "_target_"}
     for key, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
+            _check_inner(builder, key, value, path, plugins)
             try:
                 arguments[key] = build_part(value, f"{path}.{key}", plugins)
             except ValueError as error:
                 raise UserError(_placed(f"{path}.{key}", error)) from None
     check_arguments(builder, arguments, path)
     return builder(**arguments)
+
+
+def _check_inner(
+    builder: Callable[..., Any], key: str, settings: Mapping[str, Any], path: str, plugins: Sequence[str]
+) -> None:
+    """Refuse a part as an argument, unless it is of the class that the argument's type says.
+
+    Raises:
+        UserError: the argument is no part, or one of another kind.
+    """
+    hint = _hints(builder).get(key)
+    found = allowed_class(str(settings["_target_"]), f"{path}.{key}", plugins)
+    kinds = [kind for kind in (typing.get_args(hint) or (hint,)) if inspect.isclass(kind) and inspect.isabstract(kind)]
+    if not (inspect.isclass(found) and issubclass(found, tuple(kinds))):
+        raise UserError(f"{path}.{key}: got a {settings['_target_']}, which does not belong there; leave it out")
+
+
+def _hints(builder: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)  # type: ignore[misc]
 
 
 def allowed_class(target: str, path: str, plugins: Sequence[str] = ()) -> Callable[..., Any]:
@@ -131,7 +151,7 @@ def check_arguments(builder: Callable[..., Any], arguments: Mapping[str, Any], p
     """
     problems, prefix = [], f"{path}." if path else ""
     parameters = inspect.signature(builder).parameters
-    hints = typing.get_type_hints(builder.__init__ if inspect.isclass(builder) else builder)  # type: ignore[misc]
+    hints = _hints(builder)
     for name, value in arguments.items():
         if name not in parameters:
             problems.append(f"unknown option {prefix}{name}; {path} takes {', '.join(parameters)}")

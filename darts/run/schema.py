@@ -47,7 +47,7 @@ def upgraded(content: Mapping[str, Any], file: Path, option: str, upgrades: Upgr
     try:
         for earlier in range(version, VERSION):
             found = upgrades.get(earlier, dict)(found)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{option}: {file} has schema_version {version}, but not what that has ({reason(error)}); put back an "
             "intact copy, or start anew"

@@ -25,7 +25,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = moved.now(value) if key == "_target_" else value
+            found[f"{prefix}{key}"] = moved.now(str(value)) if key == "_target_" else value
     return found
 
 

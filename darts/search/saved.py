@@ -65,8 +65,8 @@ def restored(
             f"resume: {path} is of the space {content.get('space')}, the config of that folder says {space}; "
             "put back the config.yaml that belongs to this checkpoint"
         )
-    check_identity(content, identity, path)
     with fitting(path):
+        check_identity(content, identity, path)
         state.load_state_dict(content["state"])
         for name, phase in phases.items():
             phase.load_state_dict(content["phases"].get(name, {}))

@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from darts.run.checkpoint import load_checkpoint, save_checkpoint
 from darts.run.errors import UserError, reason
 from darts.run.parts import build_part
+from darts.run.typed import check_plain, check_types
 from darts.tasks.base import Metric
 from darts.tasks.batches import Normalizer
 from darts.tasks.sizes import check_network
+from supernet.shapes import of_shapes
 from supernet.size import NetworkSize
 from supernet.spaces.base import Genotype, Space
 
 MODEL = "model.pt"
 TRAINING_ALONE = "auxiliary."
+LARGEST = 2**13  # side of an image, which is what the largest that is decoded has
 
 
 def model_path(run_dir: Path) -> Path:
@@ -65,9 +68,10 @@ class About:
         try:
             if not isinstance(content, Mapping):
                 raise TypeError("it says nothing of itself")
+            check_plain(content)
             found = cls(**content)
             found.check()
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{option}: {path} is no model of this program ({reason(error)}); give one of its"
             ) from None
@@ -77,14 +81,9 @@ class About:
         """Refuse values of other kinds than they should be.
 
         Raises:
-            TypeError, ValueError, KeyError, AttributeError: they are.
+            TypeError, ValueError, KeyError, AttributeError, OverflowError: they are.
         """
-        if (
-            not isinstance(self.cell, str)
-            or not isinstance(self.space, Mapping)
-            or not isinstance(self.inputs, Mapping)
-        ):
-            raise TypeError("cell, space, inputs")
+        check_types(self, About, "about")
         NetworkSize(**self.size)
         for name, number in self.size.items():
             if type(number) is not int or number < 1:
@@ -99,7 +98,7 @@ class About:
         classes, side = self.inputs["classes"], self.inputs["decoded_size"]
         if len(classes) != self.size["num_classes"] or not all(isinstance(name, str) for name in classes):
             raise ValueError("classes")
-        if type(side) is not int or side < 1:
+        if type(side) is not int or not 1 <= side <= LARGEST:
             raise ValueError(f"decoded_size: {side!r}")
         for name, least in (("mean", -math.inf), ("deviation", 0.0)):
             values = [float(value) for value in self.inputs[name]]
@@ -112,7 +111,8 @@ class About:
             raise ValueError("columns")
         if len(targets) != self.size["num_classes"] or not set(targets) <= set(columns):
             raise ValueError("targets")
-        if self.inputs["window"] != self.size["image_size"] or type(self.inputs["horizon"]) is not int:
+        horizon = self.inputs["horizon"]
+        if self.inputs["window"] != self.size["image_size"] or type(horizon) is not int or horizon < 1:
             raise ValueError("window, horizon")
         for name, least in (("mean", -math.inf), ("deviation", 0.0)):
             values = [float(value) for value in self.inputs[name]]
@@ -206,19 +206,20 @@ def assembled(about: object, weights: object, path: Path, option: str, plugins: 
         space: Space = build_part(known.space, "space", plugins)
         genotype = space.parse(known.cell)
         check_network(space, size.channels, size.cells, genotype)
+        check_fit(of_shapes(lambda: space.network(genotype, size)), weights, path, option)  # before memory is taken
         network = space.network(genotype, size)
     except ValueError as error:
         raise UserError(f"{option}: {path} describes no network ({reason(error)}); give an intact file") from None
-    load_weights(network, weights, path, option)
+    network.load_state_dict(check_fit(network, weights, path, option))
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(network, known, space, genotype)
 
 
-def load_weights(network: nn.Module, weights: object, path: Path, option: str) -> None:
-    """Put the weights of a file into a network.
+def check_fit(network: nn.Module, weights: object, path: Path, option: str) -> dict[str, Tensor]:
+    """The weights of a file, if they are a network's.
 
     Raises:
-        UserError: names or shapes that are not the network's; the first few are named.
+        UserError: names or shapes that are not; the first few are named.
     """
     own = network.state_dict()
     given = weights if isinstance(weights, Mapping) else {}
@@ -235,7 +236,7 @@ def load_weights(network: nn.Module, weights: object, path: Path, option: str) -
             f"{option}: the weights in {path} do not fit the network that it describes ({'; '.join(odd[:3])}{more}); "
             "give an intact file"
         )
-    network.load_state_dict(dict(given))
+    return dict(given)
 
 
 def judged_by(metric: Metric, value: float, images: str) -> dict[str, Any]:

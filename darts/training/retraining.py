@@ -198,8 +198,8 @@ class Retraining(FitMonitor):
             UserError: no checkpoint, a broken one, or one of other settings or data.
         """
         path, content = newest_checkpoint(self.run_dir, upgrades={1: _from_1})
-        check_identity(content, self.plan.identity, path)
         with fitting(path):
+            check_identity(content, self.plan.identity, path)
             self.state = self._begun(frozenset(content["state"]["backbone"]))
             self.plan = replace(self.plan, origin=content["origin"])
             self.state.load_state_dict(content["state"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from darts.blackbox.evaluators.base import Context, Evaluator
-from darts.run.checkpoint import newest_checkpoint
+from darts.run.checkpoint import fitting, newest_checkpoint
 from darts.run.folder import read_config
 from darts.run.parts import build_one
 from darts.search.build import Network
@@ -41,16 +41,17 @@ class SupernetEvaluator(Evaluator):
         theirs = build_one(stored, "space", context.plugins)
         if theirs != space:
             raise ValueError(f"run: {self.run} is of another space, {theirs.describe()}; choose that one with space=")
-        _, content = newest_checkpoint(self.run, option)
+        path, content = newest_checkpoint(self.run, option)
         dataset = build_one(stored, "dataset", context.plugins)
         make_task = build_task(stored, dataset, stored["data"], f"{option}: data")
         self.task = make_task(seed=stored["seed"], device=context.device)
         options = Network(**stored["network"])
         network = space.supernet(self.task.network_size(options.channels, options.cells), options.batch_norm)
-        network.load_state_dict(content["state"]["network"])
+        with fitting(path):
+            network.load_state_dict(content["state"]["network"])
+            self.upfront, self.steps = content["state"]["images"], content["state"]["step"]
         self.compute, self.space = Compute(network.to(context.device), native=True), space
         self.network = f"C={options.channels}, N={options.cells}"
-        self.upfront, self.steps = content["state"]["images"], content["state"]["step"]
 
     def value(self, genotype: Genotype, epochs: int) -> float:
         return inherited(self.compute, self.space, self.task, genotype)

@@ -10,9 +10,14 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from darts.run.errors import reason
+from darts.run.files import is_special
 
 BACKGROUND = (255, 255, 255)  # below transparent pixels
 MOST_PIXELS = 2**26  # of a file; a small file may say that it is of any size
+# Those that Pillow itself decodes, and that tell their size first; others are programs, or are handed to programs.
+FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP",
+)  # fmt: skip
 
 
 class BadImage(Exception):
@@ -28,8 +33,11 @@ def decode(path: Path, size: int, mode: str = "RGB") -> tuple[Tensor, str, tuple
     Raises:
         BadImage: see there.
     """
+    if is_special(path):
+        raise BadImage("no file, but a pipe or a device")
+    Image.init()
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as opened:
             before = opened.size
             if before[0] * before[1] > MOST_PIXELS:
                 raise BadImage(f"{before[0]:,} x {before[1]:,} pixels; at most {MOST_PIXELS:,} are decoded")

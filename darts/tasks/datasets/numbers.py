@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darts.run.errors import UserError, reason
+from darts.run.files import is_special
 
 
 def read_csv(file: Path, columns: list[str] | None, option: str) -> tuple[tuple[str, ...], list[list[float]]]:
@@ -22,10 +23,14 @@ def read_csv(file: Path, columns: list[str] | None, option: str) -> tuple[tuple[
         UserError: it cannot be read, lacks a column, or a value is no finite number; the row is named.
     """
     try:
+        if is_special(file):
+            raise OSError("no file, but a pipe or a device")
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream)
             names = [name.strip() for name in next(reader, [])]
             wanted = names if columns is None else columns
+            if not wanted and names:
+                raise UserError(f"{option}.columns: got []; give some of {', '.join(names)}, or leave it out")
             if not names or len(set(names)) != len(names):
                 raise UserError(f"{option}.root: {file} has no first line with different names of columns")
             if missing := [name for name in wanted if name not in names]:
