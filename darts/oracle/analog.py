@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +77,9 @@ class AnalogOracle(Oracle):
             values = arranged(cells, {"test": (float(record.baseline_accuracy) for record in records.values())})
             columns = checked_percent({Column("cifar10", "test", None): values["test"]})
         except (
-            pickle.UnpicklingError,
-            EOFError,
-            OSError,
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
+            pickle.UnpicklingError, struct.error, EOFError, OSError, AttributeError, LookupError, TypeError, ValueError,
             OverflowError,
-        ) as error:
+        ) as error:  # fmt: skip
             raise UserError(f"oracle: {self.path} is no data file of analog-nasbench: {error}; {HINT}") from None
         return Table(NAME, columns)
 
