@@ -451,6 +451,31 @@ def test_memory_at_its_end_is_a_message(
     assert "darts: there is not enough memory (" in capsys.readouterr().err
 
 
+SHORT_OF_MEMORY = """
+import resource, sys
+import torch.utils.tensorboard
+from darts.cli import main
+
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 2**30
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says how much memory it has")
+def test_a_step_that_does_not_fit_ends_with_the_keys_to_change(tmp_path: Path) -> None:
+    """A gigabyte more than what was taken at the start."""
+    words = ["search", "method=plain", "dataset=fake", "dataset.images=1024", "dataset.image_size=32", "oracle=none"]
+    words += ["network.channels=64", "network.cells=1", "data.batch_size=512", f"run_dir={tmp_path / 'run'}"]
+    line = [sys.executable, "-c", SHORT_OF_MEMORY, *words]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 2, done.stderr
+    assert "darts: there is not enough memory (" in done.stderr
+    assert "give a smaller data.batch_size (auto finds one" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: object) -> int:
         raise RuntimeError("a defect")

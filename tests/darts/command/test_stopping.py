@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -44,3 +45,44 @@ def test_the_status_says_what_stopped_it(command: str, number: signal.Signals, s
     assert f"go on with: darts {command} resume={folder}" in error
     assert not (folder / "result.json").exists()
     assert not (folder / ".lock").exists()
+
+
+SLEEPER = """
+import time
+from pathlib import Path
+from darts.search.monitors.base import Monitor
+
+
+class Sleeper(Monitor):
+    def on_step(self, search, numbers):
+        if search.state.step == 12 and not Path("slept").exists():
+            Path("slept").touch()
+            time.sleep(100)
+"""
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a step that would last for long."""
+    (tmp_path / "sleeping.py").write_text(SLEEPER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.chdir(tmp_path)
+    own, folder = ["plugins=[sleeping]", "+monitor.sleeper._target_=sleeping.Sleeper"], tmp_path / "run"
+    darts = [sys.executable, "-m", "darts", "search"]
+    line = [*darts, "method=plain", *SMALL, "budget.epochs=10", "oracle=none", *own, f"run_dir={folder}"]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        wait_for((tmp_path / "slept").exists)
+        checkpoint = (folder / "checkpoints/last.pt").read_bytes()
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)  # it sleeps on
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        assert process.stderr is not None
+        error = process.stderr.read()
+        assert process.wait() == 130, error
+    assert time.monotonic() - begun < 20
+    assert "stopping after this step; once more stops at once" in error
+    assert "Traceback" not in error
+    assert (folder / "checkpoints/last.pt").read_bytes() == checkpoint
+    subprocess.run([*darts, f"resume={folder}", own[0]], check=True, capture_output=True)
+    assert (folder / "result.json").exists()

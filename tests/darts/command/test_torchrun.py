@@ -99,6 +99,35 @@ def test_a_killed_worker_ends_the_run_within_seconds_and_it_goes_on_to_the_same_
     same(folder, whole)
 
 
+SPOILER = """
+import torch
+from darts.search.monitors.base import Monitor
+
+
+class Spoiler(Monitor):
+    def on_step(self, search, numbers):
+        if search.state.step == 3:
+            with torch.no_grad():
+                next(search.state.network.parameters()).mul_(1 + 2**-20)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_differ_end_the_run_and_are_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Monitors, which should change nothing, are in the first process alone: one moves a weight by some bits."""
+    (tmp_path / "spoiling.py").write_text(SPOILER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    words = [*SEARCH, "plugins=[spoiling]", "+monitor.spoil._target_=spoiling.Spoiler", f"run_dir={tmp_path / 'run'}"]
+    process = torchrun(words)
+    assert "the processes [1] have other weights, parameters or generators than the first" in ended(process, None)
+    assert process.returncode != 0
+    epochs = json.loads((tmp_path / "run/ranks.json").read_text())["epochs"]
+    assert [len(set(one["fingerprints"])) for one in epochs] == [2]
+    assert not (tmp_path / "run/result.json").exists()
+
+
 @pytest.mark.slow
 def test_mistakes_are_told_once(tmp_path: Path) -> None:
     error = ended(torchrun(["baseline"]), None)

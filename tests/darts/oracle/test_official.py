@@ -580,7 +580,7 @@ def test_import_then_query_as_a_user_does(
 
     def published(number: int, dataset: str, judged_on: str, seed: int, epoch: int) -> float:
         name = names.get((dataset, judged_on))
-        return float(rows[number][f"{name}_{epoch + 1}"]) if name else float(judged_on == "x-test") + epoch
+        return float(rows[number][f"{name}_{epoch + 1}"]) if name else float(judged_on == "x-test") + epoch / 10
 
     def slim(*where: Any) -> Record:
         *_, epochs, accuracy = where
@@ -611,4 +611,4 @@ def test_import_then_query_as_a_user_does(
                 assert column["value"] == pytest.approx(float(row[name]))
                 assert column["rank"] == 1 + sum(float(other[name]) > float(row[name]) for other in rows)
             else:
-                assert column["value"] == (column["split"] == "test") + column["epochs"] - 1
+                assert column["value"] == pytest.approx((column["split"] == "test") + (column["epochs"] - 1) / 10)
