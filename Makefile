@@ -16,7 +16,7 @@ test test-all: $(VENV)/.dev style
 	@$(MAKE) --no-print-directory --jobs=2 types run-$@
 
 run-test run-test-all: $(VENV)/.dev
-	@$(if $(filter %-all,$@),$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[ray]' --editable . \
+	@$(if $(filter %-all,$@),$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]' \
 		|| echo "Ray could not be installed; its tests are skipped.")
 	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile $(if $(filter %-all,$@),-m '')
 

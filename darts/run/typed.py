@@ -12,8 +12,9 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Any
 
-MOST = 10_000  # values of a config
+MOST = 1_000_000  # values of a config
 ODD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, halves of characters
+ESCAPED = re.compile(r"\\[bfu]|[\x7f-\x9f]")  # of JSON's text, where there may be such
 SHORT = 40  # characters of a value in a message
 
 
