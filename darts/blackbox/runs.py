@@ -111,6 +111,9 @@ def prepare(settings: Mapping[str, Any]) -> Prepared:
     problems.stop()
     with problems.of():
         check_address(settings.get("ray_address"), [evaluator.executor])
+    if settings.get("storage"):
+        with problems.of():
+            baseline.share(settings["storage"], f"{settings['label']} in {type(space).__name__}")
     table = oracle.load(space)
     make_task = build_task(settings, parts["dataset"], {}, "task")
     with problems.of("evaluator"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from darts.command.base import INTERRUPTED, Call, Command
 from darts.run.errors import UserError
 
-RESUMABLE = ("resume", "plugins", "ray_address", "device")
+RESUMABLE = ("resume", "plugins", "ray_address", "storage", "device")
 
 
 class BaselineCommand(Command):
@@ -31,7 +31,6 @@ class BaselineCommand(Command):
         from darts.report.text import print_baseline
         from darts.run.folder import (
             begin,
-            believed,
             check_goes_on,
             check_links,
             chosen_run_dir,
@@ -39,7 +38,7 @@ class BaselineCommand(Command):
             resuming,
             understood,
         )
-        from darts.run.settings import anchored
+        from darts.run.settings import anchored, believed
 
         settings = call.settings
         if settings["resume"] is None:
@@ -50,7 +49,7 @@ class BaselineCommand(Command):
             if foreign := sorted(key for key in call.given if key not in RESUMABLE):
                 raise UserError(
                     f"{', '.join(foreign)}: a resumed run keeps its settings; "
-                    "only device, plugins and ray_address can be given"
+                    "only device, plugins, ray_address and storage can be given"
                 )
             folder = Path(settings["resume"])
             stored = read_config(folder, self.name, CONFIG_KEYS)
@@ -67,7 +66,8 @@ class BaselineCommand(Command):
         try:
             result, best = run_all(settings, folder, prepared)
         except Unfinished as error:
-            print(f"{error}; go on with: {resuming(folder, self.name)}", file=sys.stderr)
+            place = [f"storage={settings['storage']}"] if settings.get("storage") else []
+            print(f"{error}; go on with: {resuming(folder, self.name, place)}", file=sys.stderr)
             return INTERRUPTED
         draw_baseline(result, best, folder / "figures", prepared.search.space)
         print_baseline(result, folder)

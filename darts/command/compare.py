@@ -68,6 +68,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
 
 
 CONFIG_KEYS = ("truth", "axis", "study")
+ELSEWHERE = ("ray_address=", "storage=")  # words that a run folder is not believed about
 SHARED = ("space", "task", "dataset", "device", "engine")  # settings of a study that its searches take too
 
 
@@ -116,7 +117,8 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     from darts.command.quoting import quoted
     from darts.report.baseline_figures import complete_figures, draw_baseline
     from darts.report.text import print_baseline
-    from darts.run.folder import begin, believed, check_goes_on, check_links, read_config
+    from darts.run.folder import begin, check_goes_on, check_links, read_config
+    from darts.run.settings import believed
 
     settings = call.settings
     check_links(run)
@@ -127,8 +129,8 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     print(f"--- {name}", file=sys.stderr)
     if (run / "config.yaml").is_file():
         check_goes_on(run)
-        told = dict(word.split("=", 1) for word in (*settings["common"], *words) if word.startswith("ray_address="))
-        now = {"plugins": settings["plugins"], "ray_address": None, **told}
+        told = dict(word.split("=", 1) for word in (*settings["common"], *words) if word.startswith(ELSEWHERE))
+        now = {"plugins": settings["plugins"], "ray_address": None, "storage": None, **told}
         composed = believed(read_config(run, "baseline", NEEDED), now)
         prepared = prepare(composed)
     else:

@@ -87,22 +87,17 @@ def resume(call: Call) -> Prepared:
     Raises:
         UserError: an option that it cannot change, or a folder that holds none.
     """
-    from darts.run.folder import believed, check_goes_on, read_config
+    from darts.run.folder import check_goes_on, read_config
+    from darts.run.settings import believed
 
     if foreign := sorted(call.given - {"resume", "trials", "plugins", "storage"}):
         raise UserError(f"{', '.join(foreign)}: beside resume only trials, plugins and storage can be given")
     folder, storage = Path(call.settings["resume"]), call.settings["storage"]
     stored = read_config(folder, "tune", CONFIG_KEYS)
-    if bool(stored["storage"]) != bool(storage):
-        raise UserError(
-            f"storage: the trials of {folder} are in {stored['storage']}, which is written to, and a folder is not "
-            "believed about that; give storage=URL once more, of a database that you trust"
-            if stored["storage"]
-            else f"storage: the trials of {folder} are in that folder; leave storage out"
-        )
+    if storage and not stored["storage"]:
+        raise UserError(f"storage: the trials of {folder} are in that folder; leave storage out")
     check_goes_on(folder, shared=True)
-    now = {"storage": storage} | {key: call.settings[key] for key in call.given & {"trials"}}
-    settings = believed(stored, call.settings) | now
+    settings = believed(stored, call.settings) | {key: call.settings[key] for key in call.given & {"trials"}}
     return settings, folder, study_of(settings, folder)
 
 

@@ -46,7 +46,10 @@ KEYS = {"search": SEARCH_KEYS, "baseline": BASELINE_KEYS}
 USUAL = Column("cifar10", "test", 200)  # what runs are judged by if nothing else is asked for
 GIVEN = ("baseline.cells", "baseline.upfront")  # what a search found, and what that took
 # What two runs of one method may differ in.
-OWN = ("seed", "seeds", "run_dir", "resume", "extend", "label", "monitor", "oracle", "device", "plugins", "ray_address")
+OWN = (
+    "seed", "seeds", "run_dir", "resume", "extend", "label", "monitor", "oracle", "device", "plugins",
+    "ray_address", "storage",
+)  # fmt: skip
 
 
 @dataclass

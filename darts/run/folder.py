@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -113,21 +112,6 @@ def _is_inside(path: Path, folder: Path) -> bool:
 def _try_out(path: Path) -> None:
     with tempfile.TemporaryFile(dir=path, buffering=0) as stream:
         stream.write(b"1")  # a full disk gives files, but no bytes
-
-
-def believed(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings, with plug-ins and the address of a cluster as they are given now: code comes from there, and a
-    folder cannot bring it along. A line tells of those that the run had and that nobody names now."""
-    missing = [name for name in stored.get("plugins") or () if name not in given["plugins"]]
-    had = [f"plugins=[{','.join(map(str, missing))}]"] if missing else []
-    if stored.get("ray_address") and not given.get("ray_address"):
-        had.append(f"ray_address={stored['ray_address']}")
-    if had:
-        logging.getLogger(__name__).warning(
-            "note: the run was made with %s, which a folder cannot bring along; give that if it needs it",
-            " and ".join(had),
-        )
-    return dict(stored) | {key: given[key] for key in ("plugins", "ray_address") if key in given}
 
 
 def begin(

@@ -3,11 +3,13 @@ stands in."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from darts.run import moved, ranks
+from darts.run.errors import UserError
 
 PATHS = ("dataset.root", "oracle.path", "evaluator.run", "objective.path")  # files and folders that settings may name
 FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label", "ray_address")
@@ -69,3 +71,27 @@ def anchored(settings: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(node, dict) and isinstance(node.get(key), str):
             node[key] = str(Path(node[key]).expanduser().absolute())
     return found
+
+
+def believed(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings, with plug-ins and the address of a cluster as they are given now: code comes from there, and a
+    folder cannot bring it along. A line tells of those that the run had and that nobody names now.
+
+    Raises:
+        UserError: the run has its trials in a database, and nobody names one.
+    """
+    missing = [name for name in stored.get("plugins") or () if name not in given["plugins"]]
+    had = [f"plugins=[{','.join(map(str, missing))}]"] if missing else []
+    if stored.get("ray_address") and not given.get("ray_address"):
+        had.append(f"ray_address={stored['ray_address']}")
+    if stored.get("storage") and not given.get("storage"):
+        raise UserError(
+            f"storage: the trials are in {stored['storage']}, which is written to, and a folder is not believed about "
+            "that; give storage=URL once more, of a database that you trust"
+        )
+    if had:
+        logging.getLogger(__name__).warning(
+            "note: the run was made with %s, which a folder cannot bring along; give that if it needs it",
+            " and ".join(had),
+        )
+    return dict(stored) | {key: given[key] for key in ("plugins", "ray_address", "storage") if key in given}

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from darts.run.errors import UserError, reason
 from darts.run.parts import build_one
 from darts.run.signals import StopRequest
+from darts.run.storage import storing
 from darts.training.build import build_retraining
 from darts.training.fit import Diverged, FitMonitor, FitState, evaluate, fit
 from supernet.spaces.base import Space, require
@@ -182,7 +182,7 @@ class Study:
         if self.cell:
             require(space, ["choices", "decided"], "cell=true")
         ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
-        with self._storing():
+        with storing(self.storage):
             while len(study.get_trials(deepcopy=False, states=ended)) < count:
                 trial = study.ask()
                 words = self._trial(trial, study, space, folder, stop)
@@ -190,24 +190,6 @@ class Study:
                     return False
                 told(trial, words)
         return True
-
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        """Inside, trials are read and written.
-
-        Raises:
-            UserError: the database is full, or gone.
-        """
-        import optuna
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-            raise UserError(
-                f"storage: {self.storage} cannot be used any more ({reason(error.__cause__ or error)}); the trials "
-                "that had ended are kept. Make room, or bring it back, then go on with darts tune resume=TUNE_DIR"
-            ) from None
 
     def _trial(self, trial: optuna.Trial, study: optuna.Study, space: Space, folder: Path, stop: StopRequest) -> str:
         import optuna

@@ -79,6 +79,21 @@ class Baseline(ABC):
         """What a method prepares before it is asked first; raises ValueError as `start` does."""
         return
 
+    def share(self, storage: str, name: str) -> None:
+        """Learn from what other machines find too, and tell them.
+
+        Args:
+            storage: URL of a database.
+            name: of what is shared in it.
+
+        Raises:
+            ValueError: the method cannot.
+        """
+        raise ValueError(
+            f"storage: got {storage}; {type(self).__name__} shares nothing, Optuna's samplers do: baseline=tpe, gp or "
+            "nsga2"
+        )
+
     def ask(self, count: int = 1) -> list[Candidate]:
         """Up to `count` candidates; fewer if it waits for answers, or has nothing more to ask."""
         found: list[Candidate] = []

@@ -90,7 +90,7 @@ def test_a_database_is_given_and_not_believed(tmp_path: Path, capsys: pytest.Cap
     config, outside = folder / "config.yaml", tmp_path / "outside.db"
     config.write_text(config.read_text().replace(url, f"sqlite:///{outside}"))
     assert main(["tune", f"resume={folder}", "trials=5"]) == 2
-    assert f"storage: the trials of {folder} are in sqlite:///{outside}, which" in capsys.readouterr().err
+    assert f"storage: the trials are in sqlite:///{outside}, which" in capsys.readouterr().err
     assert not outside.exists()
     assert main(["tune", f"resume={folder}", "trials=5", f"storage={url}"]) == 0
     assert len(content(folder)["trials"]) == 5
