@@ -72,7 +72,7 @@ Prints the cell string alone.
                 f"discretizer: {name} trains shared weights alone, so this run's architecture parameters mean nothing; "
                 f"leave discretizer out for the cell that its last phase chose: darts derive run={folder}"
             )
-        with problems.of("discretizer"), understood(file, "search"):
+        with understood(file, "search"), problems.of("discretizer"):
             print(parts["discretizer"](recorded_weights(record, parts["relaxation"], planned), parts["space"]))
         problems.stop()
         return 0
