@@ -52,7 +52,7 @@ from supernet.spaces.cells import CellSpace
 STEPS, WARM = 12, 3
 SIZES = {"C=16, N=1": (16, 1), "C=16, N=5": (16, 5)}
 WORKERS = 2
-SECONDS = (0.1, 2.0)
+CANDIDATES = {0.1: 40, 2.0: 24}  # seconds of one: how many
 RUNS = 10_000
 
 
@@ -123,10 +123,8 @@ def executors(rounds: int) -> dict[str, Any]:
     trainer.train(Job(cell, Recipe(20, 0.01), 0))
     epoch = (time.perf_counter() - begun) / 20
     found: dict[str, Any] = {}
-    for seconds in SECONDS:
-        jobs = [
-            Job(cell, Recipe(max(1, round(seconds / epoch)), 0.01), seed) for seed in range(40 if seconds < 1 else 24)
-        ]
+    for seconds, count in CANDIDATES.items():
+        jobs = [Job(cell, Recipe(max(1, round(seconds / epoch)), 0.01), seed) for seed in range(count)]
         rates: dict[str, list[float]] = {}
         for _ in range(rounds):
             for name in EXECUTORS:

@@ -53,8 +53,8 @@ class BaselineCommand(Command):
                 )
             folder = Path(settings["resume"])
             stored = read_config(folder, self.name, CONFIG_KEYS)
-            check_links(folder)
             if (folder / "result.json").is_file():
+                check_links(folder)
                 with understood(folder / "result.json", self.name):
                     result = BaselineResult.read(folder / "result.json")
                     complete_figures(result, stored | {"plugins": settings["plugins"]}, folder / "figures")
@@ -66,8 +66,7 @@ class BaselineCommand(Command):
         try:
             result, best = run_all(settings, folder, prepared)
         except Unfinished as error:
-            place = [f"storage={settings['storage']}"] if settings.get("storage") else []
-            print(f"{error}; go on with: {resuming(folder, self.name, place)}", file=sys.stderr)
+            print(f"{error}; go on with: {resuming(folder, self.name, settings.get('storage'))}", file=sys.stderr)
             return INTERRUPTED
         draw_baseline(result, best, folder / "figures", prepared.search.space)
         print_baseline(result, folder)

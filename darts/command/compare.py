@@ -68,7 +68,6 @@ A folder of runs stands for all of them. The same command goes on where a study 
 
 
 CONFIG_KEYS = ("truth", "axis", "study")
-ELSEWHERE = ("ray_address=", "storage=")  # words that a run folder is not believed about
 SHARED = ("space", "task", "dataset", "device", "engine")  # settings of a study that its searches take too
 
 
@@ -118,19 +117,19 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     from darts.report.baseline_figures import complete_figures, draw_baseline
     from darts.report.text import print_baseline
     from darts.run.folder import begin, check_goes_on, check_links, read_config
-    from darts.run.settings import believed
+    from darts.run.settings import ELSEWHERE, believed
 
     settings = call.settings
-    check_links(run)
     if (run / "result.json").is_file():
+        check_links(run)
         stored = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
         complete_figures(BaselineResult.read(run / "result.json"), stored, run / "figures")
         return
     print(f"--- {name}", file=sys.stderr)
     if (run / "config.yaml").is_file():
         check_goes_on(run)
-        told = dict(word.split("=", 1) for word in (*settings["common"], *words) if word.startswith(ELSEWHERE))
-        now = {"plugins": settings["plugins"], "ray_address": None, "storage": None, **told}
+        told = dict(word.split("=", 1) for word in (*settings["common"], *words) if word.split("=")[0] in ELSEWHERE)
+        now = {"plugins": settings["plugins"], **dict.fromkeys(ELSEWHERE), **told}
         composed = believed(read_config(run, "baseline", NEEDED), now)
         prepared = prepare(composed)
     else:

@@ -145,8 +145,8 @@ def resume(call: Call, folder: Path) -> Retraining | None:
             f"{', '.join(RESUMABLE)} can be given"
         )
     stored = read_config(folder, "retrain", CONFIG_KEYS)
-    check_links(folder)
     if (folder / "result.json").is_file():
+        check_links(folder)
         result = RetrainResult.read(folder / "result.json")
         with understood(folder / "result.json", "retrain"):
             if ranks.first():

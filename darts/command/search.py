@@ -138,9 +138,9 @@ def resume(call: Call) -> Prepared | None:
         )
     stored = read_config(folder, "search", CONFIG_KEYS)
     budget_given = any(key.startswith("budget") for key in given)
-    check_links(folder)
     result_file = folder / "result.json"
     if result_file.is_file() and not (settings["extend"] and budget_given):
+        check_links(folder)
         if budget_given:
             raise UserError(f"resume: {folder} is finished; add extend=true to go on with a longer budget")
         if not ranks.first():

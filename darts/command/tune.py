@@ -39,7 +39,6 @@ Nothing is judged on test images: trials are compared by images held out of trai
         from darts.training.tuning import content_of
 
         settings, folder, (study, metric) = begin(call) if call.settings["resume"] is None else resume(call)
-        place = [f"storage={settings['storage']}"] if settings["storage"] else []
         stop, trials = StopRequest("epoch"), settings["trials"]
 
         def told(trial: Any, words: str) -> None:
@@ -50,7 +49,7 @@ Nothing is judged on test images: trials are compared by images held out of trai
         content = content_of(study.open(), metric)
         write_text(folder / "tune.json", json.dumps(content, indent=1) + "\n")
         if not whole:
-            count, again = len(content["trials"]), resuming(folder, self.name, place)
+            count, again = len(content["trials"]), resuming(folder, self.name, settings["storage"])
             print(f"interrupted after {count} of {trials} trials; go on with: {again}", file=sys.stderr)
             return INTERRUPTED
         draw_trials(content, folder / "figures" / "trials.png")

@@ -26,9 +26,9 @@ SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # builds plain values
 Result = TypeVar("Result")
 
 
-def resuming(run_dir: Path, command: str, more: Sequence[str] = ()) -> str:
-    """What to type, in any shell, to go on with a run; `more` are words that a folder is not believed about."""
-    return shlex.join(["darts", command, f"resume={run_dir}", *more])
+def resuming(run_dir: Path, command: str, storage: str | None = None) -> str:
+    """What to type, in any shell, to go on with a run; its database, if it has one, has to be given again."""
+    return shlex.join(["darts", command, f"resume={run_dir}", *([f"storage={storage}"] if storage else [])])
 
 
 def make_run_dir(path: Path, command: str, folders: Sequence[str] = FOLDERS) -> Path:

@@ -13,6 +13,7 @@ from darts.run.errors import UserError
 
 PATHS = ("dataset.root", "oracle.path", "evaluator.run", "objective.path")  # files and folders that settings may name
 FREE = ("run_dir", "resume", "extend", "device", "monitor", "budget", "plugins", "oracle", "label", "ray_address")
+ELSEWHERE = ("ray_address", "storage")  # places that a run folder is not believed about
 ADJUSTABLE = ("engine.retries", "engine.retry_rate", "engine.groups")
 RUNNING = ("engine.threads", "engine.checkpoint_minutes", "engine.checkpoints", *ADJUSTABLE)
 FREE_OPTIONS = ("dataset.root", "dataset.download", *RUNNING)
@@ -94,4 +95,4 @@ def believed(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
             "note: the run was made with %s, which a folder cannot bring along; give that if it needs it",
             " and ".join(had),
         )
-    return dict(stored) | {key: given[key] for key in ("plugins", "ray_address", "storage") if key in given}
+    return dict(stored) | {key: given[key] for key in ("plugins", *ELSEWHERE) if key in given}

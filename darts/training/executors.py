@@ -10,7 +10,7 @@ import pickle
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from darts.run.errors import reason
-from darts.training.workers import CPU, Died, Executor, Found, Made, Worker
+from darts.training.workers import Died, Executor, Found, Made, Worker
 
 # A server, where there is one, has imported torch when a process is wanted, and has computed nothing yet.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -158,14 +158,7 @@ class Ray(Executor[Made]):
         except OSError as error:
             raise ValueError(NO_CLUSTER.format(address or "this machine", reason(error))) from None
 
-    def __init__(
-        self,
-        make: Callable[[], Made],
-        workers: int,
-        address: str | None = None,
-        device: torch.device = CPU,
-        plugins: Sequence[str] = (),
-    ) -> None:
+    def connect(self, workers: int, address: str | None, device: torch.device) -> int:
         import ray
 
         own: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
@@ -182,7 +175,7 @@ class Ray(Executor[Made]):
             raise ValueError(
                 f"executor: the Ray cluster at {address or 'this machine'} has no {kind}; give another one"
             )
-        super().__init__(make, min(workers, room), address, device, plugins)
+        return min(workers, room)
 
     def started(self) -> Worker[Made]:
         return _Actor(self.ray, self.make, self.gpus)

@@ -80,10 +80,19 @@ class Executor(ABC, Generic[Made]):
         device: torch.device = CPU,
         plugins: Sequence[str] = (),
     ) -> None:
-        self.make, self.places, self.closing = partial(_made, make, tuple(plugins)), workers, False
+        self.make, self.closing = partial(_made, make, tuple(plugins)), False
+        self.places = self.connect(workers, address, device)
         self.idle: list[Worker[Made]] = []
         self.alive: set[Worker[Made]] = set()
-        self.turns = threading.Semaphore(workers)
+        self.turns = threading.Semaphore(self.places)
+
+    def connect(self, workers: int, address: str | None, device: torch.device) -> int:
+        """Make ready for so many workers; for how many there is room.
+
+        Raises:
+            ValueError: there is no way to it.
+        """
+        return workers
 
     @abstractmethod
     def started(self) -> Worker[Made]:
