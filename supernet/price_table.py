@@ -76,9 +76,12 @@ class PriceTable:
             candidates, edges = tuple(fields.pop("candidates")), tuple(fields.pop("edges"))
             found = cls(candidates, edges, rows, **fields)
             fits = len(rows) == len(edges) and {len(row) for row in rows} == {len(candidates)}
+            names = (*candidates, *edges, found.name, found.unit)
+            if not all(isinstance(name, str) and name.isprintable() for name in names):
+                raise ValueError("its names are none")
             if not fits or found.counts not in COUNTS or not all(map(math.isfinite, (found.beside, *sum(rows, ())))):
                 raise ValueError("its parts do not fit")
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{path} holds no prices ({type(error).__name__}: {error}); give a prices.json of darts latency"
             ) from None

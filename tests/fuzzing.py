@@ -46,6 +46,8 @@ def examples_folder() -> Path:
         trained = ["recipe.epochs=2", "data.batch_size=8", f"run_dir={folder / 'model'}"]
         assert main(["retrain", f"cell={CELL}", *DATA, *trained]) == 0
         assert main(["export", f"run={folder / 'model'}", "format=safetensors"]) == 0
+        cells = ["evaluator=zero_cost", "evaluator.batch_size=8", "budget.evaluations=4", "seeds=[0,1]", "oracle=none"]
+        assert main(["baseline", *DATA[:3], *cells, f"run_dir={folder / 'baseline'}"]) == 0
     return folder
 
 
@@ -135,6 +137,58 @@ def model(content: bytes) -> None:
         read_safetensors(file, "model")
 
 
+def note(content: bytes) -> None:
+    """What a file of a model says of itself, as of a file that can be read otherwise."""
+    import json
+
+    from darts.training.model import About
+
+    with refusing():
+        try:
+            said = json.loads(content)
+        except RecursionError:  # readers of formats have it
+            return
+        About.read(said, Path("model.onnx"), "model").check_classifier("darts predict")
+
+
+def journal(content: bytes) -> None:
+    """Lines as they are, and with the checksum that belongs to them."""
+    from zlib import crc32
+
+    from darts.blackbox.journal import read_answers
+    from darts.blackbox.runs import RUNS, finished_runs
+
+    summed = b"".join(b"%b\t%08x\n" % (line, crc32(line)) for line in content.splitlines())
+    for lines in (content, summed):
+        with file_of(lines, RUNS) as file:
+            with refusing():
+                read_answers(file)
+            file.write_bytes(lines)
+            with refusing():
+                finished_runs(file.parent)
+
+
+def prices(content: bytes) -> None:
+    from supernet.price_table import PriceTable
+
+    with file_of(content, "prices.json") as file, refusing():
+        PriceTable.read(file).check(space_of("nas_bench_201"))
+
+
+def column(content: bytes) -> None:
+    from darts.blackbox.objectives.column import read_column
+
+    with file_of(content, "table.csv") as file, refusing():
+        read_column(file, "ms", space_of("nas_bench_201"))
+
+
+def image(content: bytes) -> None:
+    from darts.tasks.datasets.decoding import BadImage, decode
+
+    with file_of(content, "image") as file, contextlib.suppress(BadImage):
+        assert decode(file, 8)[0].shape == (3, 8, 8)
+
+
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
     """Parts say a ValueError, which commands put the option's name before."""
@@ -147,7 +201,8 @@ def refusing() -> Iterator[None]:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     **{f"genotype-{name}": functools.partial(genotype, name) for name in SPACES},
     "command-line": command_line, "table": table, "series": series, "pickled": pickled,
-    "checkpoint": checkpoint, "result": result, "config": config, "model": model,
+    "checkpoint": checkpoint, "result": result, "config": config, "model": model, "note": note,
+    "journal": journal, "prices": prices, "column": column, "image": image,
 }  # fmt: skip
 
 
@@ -174,12 +229,59 @@ def seeds(name: str) -> list[bytes]:
             pickle.dumps(one, 2) for one in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"a": [1.5]})
         ]
         return [b"".join(records)]
+    if name == "column":
+        return [f"cell,ms\n{CELL},1.5\n".encode()]
+    if name == "image":
+        return images()
+    if name == "prices":
+        return [prices_of(space_of("nas_bench_201"))]
     folder = examples_folder()
+    if name == "journal":
+        return lines_of(folder / "baseline")
+    if name == "note":
+        return [note_of(folder / "model/exports/model.safetensors")]
     files = {
         "checkpoint": ["search/checkpoints/last.pt"], "model": ["model/exports/model.safetensors"],
-        "result": ["search/result.json", "model/result.json"], "config": ["search/config.yaml"],
+        "result": ["search/result.json", "model/result.json", "baseline/result.json"], "config": ["search/config.yaml"],
     }  # fmt: skip
     return [(folder / file).read_bytes() for file in files[name]]
+
+
+def images() -> list[bytes]:
+    from PIL import Image
+
+    found, picture = [], Image.radial_gradient("L").resize((24, 18)).convert("RGB")
+    for kind in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "TGA", "PCX", "SGI"):
+        with io.BytesIO() as stream:
+            picture.save(stream, kind)
+            found.append(stream.getvalue())
+    return found
+
+
+def prices_of(space: Any) -> bytes:
+    import json
+
+    rows = [[0.5] * len(space.candidates) for _ in space.edge_names]
+    about = {"beside": 2.0, "counts": "all", "name": "latency", "unit": "ms", "prices_EO": rows}
+    return json.dumps({"candidates": list(space.candidates), "edges": list(space.edge_names), **about}).encode()
+
+
+def lines_of(run: Path) -> list[bytes]:
+    """A line of answers and one of runs."""
+    import json
+
+    answer = [CELL, 1, [50.0, 1, [50.0]], 12.0, 1.5]
+    return [json.dumps(one).encode() for one in (answer, json.loads((run / "result.json").read_text())["runs"][0])]
+
+
+def note_of(model: Path) -> bytes:
+    import json
+
+    from darts.models.formats.safetensors import NOTE
+
+    with model.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        return str(json.loads(stream.read(size))["__metadata__"][NOTE]).encode()
 
 
 def main(name: str, seconds: int) -> None:

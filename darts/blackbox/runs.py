@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from darts.run.devices import check_threads, choose_device, threads_of
 from darts.run.environment import software
 from darts.run.errors import UserError
 from darts.run.files import config_dir, naming, write_text
+from darts.run.folder import tidy
 from darts.run.parts import Problems, allowed_class, build_one, build_part, check_arguments
 from darts.run.signals import StopRequest
 from darts.run.typed import check_types
@@ -177,11 +179,15 @@ def run_all(settings: Mapping[str, Any], folder: Path, prepared: Prepared) -> tu
         raise Unfinished(f"interrupted after {len(done)} of {len(seeds)} seeds") from None
     finally:
         search.evaluator.close()
-    found = write_down(settings, folder, prepared, [done[seed] for seed in seeds])
-    (folder / RUNS).unlink()
-    for file in folder.glob(ANSWER_FILE.format("*")):
-        file.unlink()
-    return found
+    return write_down(settings, folder, prepared, [done[seed] for seed in seeds])
+
+
+def tidy_run(folder: Path) -> None:
+    """The result and its pictures are written: what was kept to go on from is not needed any more."""
+    with suppress(OSError):  # it cannot be written any more
+        for file in (folder / RUNS, *folder.glob(ANSWER_FILE.format("*"))):
+            file.unlink(missing_ok=True)
+    tidy(folder)
 
 
 def true_front(prepared: Prepared) -> TrueFront | None:

@@ -26,7 +26,7 @@ class BaselineCommand(Command):
 
     def run(self, call: Call) -> int:
         from darts.blackbox.result import CONFIG_KEYS, BaselineResult
-        from darts.blackbox.runs import Unfinished, prepare, run_all
+        from darts.blackbox.runs import Unfinished, prepare, run_all, tidy_run
         from darts.report.baseline_figures import complete_figures, draw_baseline
         from darts.report.text import print_baseline
         from darts.run.folder import (
@@ -58,6 +58,7 @@ class BaselineCommand(Command):
                 with understood(folder / "result.json", self.name):
                     result = BaselineResult.read(folder / "result.json")
                     complete_figures(result, stored | {"plugins": settings["plugins"]}, folder / "figures")
+                    tidy_run(folder)
                     print_baseline(result, folder)
                 return 0
             check_goes_on(folder)
@@ -69,5 +70,6 @@ class BaselineCommand(Command):
             print(f"{error}; go on with: {resuming(folder, self.name, settings.get('storage'))}", file=sys.stderr)
             return INTERRUPTED
         draw_baseline(result, best, folder / "figures", prepared.search.space)
+        tidy_run(folder)
         print_baseline(result, folder)
         return 0

@@ -37,7 +37,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
         from darts.report.page import page
         from darts.report.text import print_compare
         from darts.run.files import write_text
-        from darts.run.folder import check_own, chosen_run_dir, make_figures_dir, write_config
+        from darts.run.folder import check_own, chosen_run_dir, make_figures_dir, tidy, write_config
         from darts.run.parts import Problems, build_one
 
         settings, problems = call.settings, Problems()
@@ -63,6 +63,7 @@ A folder of runs stands for all of them. The same command goes on where a study 
         figures = draw_compare(loaded, axis, rank, folder / "figures")
         made = {"date": time.strftime("%Y-%m-%d %H:%M"), "command": shlex.join(["darts", *call.typed])}
         write_text(folder / "report.html", page(loaded, rows, figures, rank, first, warning, made))
+        tidy(folder)
         print_compare(loaded, rows, folder, first, warning)
         return 0
 
@@ -111,7 +112,7 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     """
     from darts.blackbox.result import CONFIG_KEYS as NEEDED
     from darts.blackbox.result import BaselineResult
-    from darts.blackbox.runs import Unfinished, prepare, run_all
+    from darts.blackbox.runs import Unfinished, prepare, run_all, tidy_run
     from darts.command.config import compose_config
     from darts.command.quoting import quoted
     from darts.report.baseline_figures import complete_figures, draw_baseline
@@ -124,6 +125,7 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
         check_links(run)
         stored = read_config(run, "baseline", NEEDED) | {"plugins": settings["plugins"]}
         complete_figures(BaselineResult.read(run / "result.json"), stored, run / "figures")
+        tidy_run(run)
         return
     print(f"--- {name}", file=sys.stderr)
     if (run / "config.yaml").is_file():
@@ -147,6 +149,7 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
         print(f"{name} was {error}; the same words with run_dir={run.parent.parent} go on", file=sys.stderr)
         raise KeyboardInterrupt from None
     draw_baseline(result, best, run / "figures", prepared.search.space)
+    tidy_run(run)
     print_baseline(result, run)
 
 

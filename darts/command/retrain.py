@@ -177,7 +177,7 @@ def complete(result: RetrainResult, folder: Path, plugins: Sequence[str], typed:
     from darts.report.text import print_lines
     from darts.run.checkpoint import load_checkpoint
     from darts.run.files import write_text
-    from darts.run.folder import read_config
+    from darts.run.folder import read_config, tidy
     from darts.run.parts import build_one
     from darts.training.retraining import mistakes_path
 
@@ -190,5 +190,6 @@ def complete(result: RetrainResult, folder: Path, plugins: Sequence[str], typed:
         images_NCHW = load_checkpoint(file)["images"] if file.is_file() else None
         made = {"date": time.strftime("%Y-%m-%d %H:%M"), "command": shlex.join(["darts", *typed])}
         write_text(folder / "report.html", model_page(result, space, images_NCHW, made))
+    tidy(folder)
     print_lines(retrain_lines(result, folder))
     return 0

@@ -139,9 +139,10 @@ def resume(call: Call) -> Prepared | None:
     stored = read_config(folder, "search", CONFIG_KEYS)
     budget_given = any(key.startswith("budget") for key in given)
     result_file = folder / "result.json"
-    if result_file.is_file() and not (settings["extend"] and budget_given):
+    extended = budget_given and settings["extend"]
+    if result_file.is_file() and not (extended and settings["budget"] != stored["budget"]):
         check_links(folder)
-        if budget_given:
+        if budget_given and not extended:
             raise UserError(f"resume: {folder} is finished; add extend=true to go on with a longer budget")
         if not ranks.first():
             return None
@@ -168,8 +169,13 @@ def resume(call: Call) -> Prepared | None:
             other.append(f"engine.groups: now {search.state.groups.count}")
         if other:
             print(f"note: not the same bits as an uninterrupted run ({'; '.join(other)})", file=sys.stderr)
-        if budget_given:
-            search.change_budget(extend=settings["extend"])
+        planned_for = content.get("budget", None if budget_given else search.budget)  # earlier versions did not say
+        if planned_for != search.budget:
+            search.change_budget(extend=settings["extend"] or not budget_given)
+    if begun and ranks.first() and result_file.is_file():  # of the shorter budget; kept, but no longer the result here
+        for picture in (folder / "figures").glob("*.png"):
+            picture.unlink()
+        os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
     if budget_given:
         stored = stored | {"budget": settings["budget"]}
     if (budget_given or given & set(ADJUSTABLE)) and ranks.first():
@@ -177,10 +183,6 @@ def resume(call: Call) -> Prepared | None:
     if not begun:
         print("no checkpoint was written yet: from the beginning", file=sys.stderr)
         return search, now_settings, folder
-    if ranks.first() and result_file.is_file():  # of the shorter budget; kept, but no longer the result of this folder
-        os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
-        for picture in (folder / "figures").glob("*.png"):
-            picture.unlink()
     print(f"resuming at step {search.state.step} of {search.state.planned_steps}", file=sys.stderr)
     return search, now_settings, folder
 
@@ -208,6 +210,7 @@ def complete(
     """
     from darts.report.search_figures import draw_search, names_of
     from darts.report.text import print_search
+    from darts.run.folder import tidy
     from darts.run.parts import build_one
 
     if not all((folder / "figures" / name).is_file() for name in names_of(result)):
@@ -225,5 +228,6 @@ def complete(
             result.look_up(table.name, len(table), *table.among_alike(space.parse(result.cell)))
             result.write(folder / "result.json")
         notice = oracle.notice()
+    tidy(folder)
     print_search(result, folder, notice, None if begun is None else time.perf_counter() - begun)
     return 0

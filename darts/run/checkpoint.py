@@ -110,7 +110,7 @@ def _make_room(run_dir: Path, checkpoints: int) -> None:
     for age in range(checkpoints - 1, 1, -1):
         if (newer := checkpoint_path(run_dir, age - 1)).is_file():
             os.replace(newer, checkpoint_path(run_dir, age))
-    link = before.with_name(f".{before.name}.link")
+    link = before.with_name(f".{before.name}.tmp")
     link.unlink(missing_ok=True)  # of a process that was killed
     try:
         os.link(last, link)

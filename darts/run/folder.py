@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 from darts.run import ranks
 from darts.run.errors import UserError, reason
 from darts.run.files import write_text
-from darts.run.lock import lock, release
+from darts.run.lock import holds, lock, release
 from darts.run.schema import NO_UPGRADES, Upgrades, upgraded
 from darts.run.typed import ESCAPED, MOST, check_plain, check_types
 
@@ -100,6 +101,19 @@ def _check_goes_on(path: Path, shared: bool) -> None:
             f"resume: cannot write to {path} ({error.strerror}); make room or get the right to, or go on with a copy "
             "of the folder"
         ) from None
+
+
+def tidy(path: Path) -> None:
+    """A run has ended: what processes that were killed had begun to write in its folder goes, and their lock; not where
+    another process has come to it, or where it cannot be written."""
+    with suppress(OSError, UserError):
+        if not holds(path):
+            lock(path, "resume")
+        for begun in itertools.chain.from_iterable(
+            folder.glob(".*.tmp") for folder in (path, *map(path.joinpath, FOLDERS))
+        ):
+            begun.unlink(missing_ok=True)
+        release(path)
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

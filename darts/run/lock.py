@@ -64,6 +64,11 @@ def lock(folder: Path, option: str) -> None:
         os.write(opened, f"process {os.getpid()} on {platform.node()}\n".encode())
 
 
+def holds(folder: Path) -> bool:
+    """Whether this process keeps others out of it."""
+    return folder.resolve() in _held
+
+
 def in_use(folder: Path, option: str, holder: str) -> UserError:
     """What to say of a folder in which a run is under way."""
     return UserError(f"{option}: {folder} is in use by {holder}; wait until it ends, stop it, or choose another folder")

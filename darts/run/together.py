@@ -15,6 +15,7 @@ from darts.run import ranks
 from darts.run.errors import Everywhere
 from darts.run.files import write_text
 from darts.run.signals import StopRequest
+from darts.run.typed import check_types
 
 NAME = "ranks.json"
 
@@ -95,6 +96,8 @@ def check_same(run_dir: Path | None, epoch: int, groups: int, shared: Callable[[
 
 def _known(file: Path) -> list[dict[str, Any]]:
     try:
-        return list(json.loads(file.read_text(encoding="utf-8"))["epochs"])
-    except (OSError, ValueError, LookupError, TypeError):
+        known = json.loads(file.read_text(encoding="utf-8"))["epochs"]
+        check_types([one["epoch"] for one in known], list[int])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []
+    return list(known)

@@ -288,7 +288,7 @@ class Search:
             return
         if not state.is_finite():
             raise self._diverged(state.step, "a network weight or an architecture parameter is not finite")
-        content = content_of(state, self.schedule.phases, self.identity)
+        content = content_of(state, self.schedule.phases, self.identity, self.budget)
         if ranks.first():
             keep_checkpoint(self.run_dir, content, state.step, self.checkpointed_step, self.checkpoints)
         self.checkpointed_step = state.step

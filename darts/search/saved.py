@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from darts.run.checkpoint import check_identity, fitting, going_on_from, newest_
 from darts.run.environment import environment
 from darts.run.errors import UserError
 from darts.run.schema import Upgrades
+from darts.search.budget import Budget
 from darts.search.phases import Phase
 from darts.search.state import SearchState
 
@@ -39,12 +41,15 @@ def _from_1(content: dict[str, Any]) -> dict[str, Any]:
 UPGRADES: Upgrades = {1: _from_1}
 
 
-def content_of(state: SearchState, phases: Mapping[str, Phase], identity: Mapping[str, str]) -> dict[str, Any]:
+def content_of(
+    state: SearchState, phases: Mapping[str, Phase], identity: Mapping[str, str], budget: Budget
+) -> dict[str, Any]:
     """Of a checkpoint; `identity` are the settings and data that it belongs to, by name."""
     return {
         "space": state.space.describe(),
         "environment": environment(state.device),
         "identity": dict(identity),
+        "budget": asdict(budget),
         "state": state.state_dict(),
         "phases": {name: phase.state_dict() for name, phase in phases.items()},
     }
@@ -67,6 +72,8 @@ def restored(
         )
     with fitting(path):
         check_identity(content, identity, path)
+        if "budget" in content:
+            content["budget"] = Budget(**content["budget"])
         state.load_state_dict(content["state"])
         for name, phase in phases.items():
             phase.load_state_dict(content["phases"].get(name, {}))

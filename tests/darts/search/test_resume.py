@@ -334,6 +334,38 @@ def test_an_extended_run_goes_on(runs: Path, tmp_path: Path) -> None:
     assert after["alphas"] != before["alphas"]
 
 
+def test_the_same_words_for_a_longer_budget_once_more_change_nothing(runs: Path, tmp_path: Path) -> None:
+    folder = copied(runs / "whole", tmp_path)
+    words = ["search", f"resume={folder}", "budget.steps=26", "extend=true"]
+    assert main(words) == 0
+    before = contents(folder)
+    assert main(words) == 0
+    assert contents(folder) == before
+
+
+def test_a_run_that_was_killed_before_the_first_checkpoint_of_its_longer_budget_takes_that(
+    runs: Path, tmp_path: Path
+) -> None:
+    folder, other = copied(runs / "whole", tmp_path), copied(runs / "again", tmp_path / "other")
+    (folder / "result.json").unlink()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["budget"] = {"epochs": None, "steps": 26, "images": None, "seconds": None}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["search", f"resume={folder}"]) == 0
+    assert main(["search", f"resume={other}", "budget.steps=26", "extend=true"]) == 0
+    assert repeatable(folder) == repeatable(other)
+
+
+def test_what_a_killed_process_had_begun_goes_when_the_run_has_ended(runs: Path, tmp_path: Path) -> None:
+    folder = copied(runs / "whole", tmp_path)
+    before = contents(folder)
+    for name in (".result.json.k2.tmp", "figures/.alphas.png.k2.tmp", "checkpoints/.last-1.pt.tmp", ".lock"):
+        (folder / name).write_bytes(b"begun")
+    (folder / "figures" / "alphas.png").unlink()
+    assert main(["search", f"resume={folder}"]) == 0
+    assert contents(folder).keys() == before.keys()
+
+
 def test_an_extended_run_that_is_interrupted_goes_on_too(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
