@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -175,6 +174,7 @@ def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[
         KeyboardInterrupt: asked to stop; what is done is kept.
     """
     from darts.blackbox.runs import parse_seeds
+    from darts.run.child import run_child
     from darts.run.signals import STOPPED
     from darts.search.result import SearchResult
 
@@ -190,7 +190,7 @@ def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[
                 *last_ones([*shared, *words]), f"seed={seed}", f"run_dir={run}", "oracle=none",
             ]  # fmt: skip
             plugins = [f"plugins=[{','.join(settings['plugins'])}]"] if settings["plugins"] else []
-            status = subprocess.run([sys.executable, "-m", "darts", "search", *own, *plugins], check=False).returncode
+            status = run_child(["search", *own, *plugins])
             if status in STOPPED:
                 raise KeyboardInterrupt
             if status:

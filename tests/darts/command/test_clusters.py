@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,28 @@ def test_a_sweep_makes_all_jobs_and_skips_those_that_are_finished(cluster: str, 
     assert again.returncode == 0, again.stderr
     assert results[0].stat().st_mtime_ns == before[0]
     assert [json.loads(file.read_text())["cell"] for file in results] == cells
+    compared = darts("compare", tmp_path / "sweep", "oracle=none", f"run_dir={tmp_path / 'compared'}")
+    assert compared.returncode == 0, compared.stderr
+    with (tmp_path / "compared" / "compare.csv").open(newline="") as stream:
+        assert [row["runs"] for row in csv.DictReader(stream)] == ["2"]
+
+
+@pytest.mark.slow
+def test_a_job_whose_time_is_up_is_sent_again_and_goes_on(tmp_path: Path) -> None:
+    """As by Slurm; of a minute, the shortest time that a job may ask for, submitit leaves it half."""
+    needs("slurm_here")
+    words = [word for word in WORDS if not word.startswith("budget")] + ["budget.epochs=null", "budget.seconds=40"]
+    done = darts(
+        "search", "-m", "seed=0", "cluster=slurm_here", "hydra.launcher.timeout_min=1", *words,
+        f"run_dir={tmp_path / 'sweep'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (result,) = (tmp_path / "sweep").rglob("result.json")
+    said = "".join(file.read_text() for file in (tmp_path / "sweep").rglob("*_log.err"))
+    steps = [int(step) for step in re.findall(r"resuming at step (\d+)", said)]
+    assert steps
+    assert steps == sorted({*steps} - {0}), "every job goes on from where the one before was stopped"
+    assert json.loads(result.read_text())["steps"] > steps[-1]
 
 
 def test_slurm_without_slurm_is_one_message(tmp_path: Path) -> None:

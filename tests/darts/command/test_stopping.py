@@ -47,6 +47,39 @@ def test_the_status_says_what_stopped_it(command: str, number: signal.Signals, s
     assert not (folder / ".lock").exists()
 
 
+STUDY = """# @package _global_
+# darts compare: a search that takes long
+common: [dataset=fake]
+study: {gradient: [search, method=plain, network.channels=2, engine.checkpoint_minutes=0, budget.epochs=2000]}
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_the_search_of_a_study_ends_with_it(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/long.yaml").write_text(STUDY)
+    run = tmp_path / "study/runs/gradient-search-0"
+    words = ["compare", "--config-dir", str(tmp_path / "own"), "experiment=long", f"run_dir={tmp_path / 'study'}"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen([sys.executable, "-m", "darts", *words], stdout=said, stderr=said)
+    wait_for(lambda: (run / "checkpoints/last-1.pt").exists())
+    searching = int((run / ".lock").read_text().split()[1])
+    assert searching != process.pid
+    process.send_signal(number)
+    assert process.wait(60) == status, (tmp_path / "said").read_text()
+    wait_for(lambda: not is_running(searching))
+    assert ("go on with" in (tmp_path / "said").read_text()) == (number != signal.SIGKILL)
+    assert not (run / "result.json").exists()
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # ended, not buried
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
 SLEEPER = """
 import time
 from pathlib import Path

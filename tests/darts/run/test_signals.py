@@ -1,0 +1,44 @@
+"""Who gets which signal, and when."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from darts.run.child import run_child
+from darts.run.signals import StopRequest
+
+
+def test_a_launcher_hears_of_its_signal_when_all_is_written() -> None:
+    events: list[str] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: events.append(f"launcher {number}"))
+    try:
+        stop = StopRequest("step")
+        with stop.listening():
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert stop.made
+            events.append("written")
+        assert events == ["written", f"launcher {signal.SIGUSR2}"]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_signal_that_nobody_waits_for_does_what_it_did() -> None:
+    with StopRequest("step").listening():
+        assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_request_is_not_waited_for() -> None:
+    with StopRequest("step").listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_child_gives_its_status() -> None:
+    assert run_child(["query", "no cell"]) == 2
+    assert run_child(["--version"]) == 0
