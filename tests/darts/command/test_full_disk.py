@@ -21,6 +21,12 @@ TINY = ["network.channels=2", "network.cells=1", "data.batch_size=8"]
 TABLE = ["oracle.path=TABLE", "run_dir=FOLDER"]
 COMMANDS: dict[str, list[str]] = {
     "search": ["search", "method=plain", *DATA, *TINY, "budget.epochs=2", "oracle=none", "run_dir=FOLDER"],
+    "search with finalists": [
+        "search", *DATA, *TINY, "data.resolution=null", "budget.epochs=null", "budget.steps=12",
+        "phases.finalists.channels=2", "phases.finalists.cells=1", "phases.finalists.rungs=[2]",
+        "phases.finalists.candidates=2", "phases.finalists.together=1", "oracle=none", "run_dir=FOLDER",
+    ],
+    "rank": ["rank", "run=BASE/search", "cells=4", *TABLE],
     "retrain": ["retrain", CELL, *DATA, *TINY, "recipe.epochs=2", "data.held_out=0.2", "run_dir=FOLDER"],
     "baseline that trains": [
         "baseline", "baseline=regularized_evolution", "baseline.population=2", "baseline.sample=2", "evaluator=train",
@@ -65,7 +71,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(base: Path) -> None:
-    """Two baselines and two trained networks."""
+    """A search, two baselines and two trained networks."""
+    words = [*COMMANDS["search"][1:-1], f"run_dir={base / 'search'}"]
+    assert main(["search", *words]) == 0
     for name, seed in (("b1", 0), ("b2", 2)):
         words = ["baseline=random_search", "budget.evaluations=5", f"seeds=[{seed}]", f"label={name}"]
         assert main(["baseline", *words, f"oracle.path={base / 'table.csv'}", f"run_dir={base / name}"]) == 0

@@ -206,12 +206,12 @@ def test_a_file_system_without_hard_links_serves_too(kept: Path, monkeypatch: py
     assert [load_checkpoint(path)["step"] for path in checkpoint_paths(kept)] == [6, 5, 4]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.99])
-def test_a_truncated_checkpoint_is_refused(path: Path, share: float) -> None:
+def test_a_checkpoint_truncated_at_any_byte_is_refused(path: Path) -> None:
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match=r"^resume: .*last\.pt cannot be read.*;"):
-        load_checkpoint(path)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"^resume: .*last\.pt cannot be read.*;"):
+            load_checkpoint(path)
 
 
 def foreign_zip(path: Path) -> None:
