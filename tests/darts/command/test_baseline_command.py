@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from darts.compare.load import load
 from darts.oracle.base import BENCHMARK, Column
 from darts.oracle.csv import CsvOracle
 from supernet.spaces.cells import CellSpace
+from tests.compared import left_alone
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -105,6 +106,30 @@ def test_a_killed_run_goes_on_where_it_stopped(console: list[str], darts: Run, t
     assert {**result(tmp_path / "killed"), "seconds": 0} == {**result(tmp_path / "whole"), "seconds": 0}
     assert not file.exists()
     assert "40 evaluations" in darts("baseline", "resume=killed").stdout
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster that lives longer than what runs on it."""
+    found = pytest.importorskip("ray.cluster_utils", reason="Ray is an extra")
+    running = found.Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield running.address
+    running.shutdown()
+
+
+@pytest.mark.slow
+def test_candidates_on_a_cluster_by_its_address_give_the_same_run(cluster: str, darts: Run, tmp_path: Path) -> None:
+    words = ["baseline", "baseline=regularized_evolution", "baseline.population=3", "baseline.sample=2", "seeds=[0]"]
+    words += ["evaluator=train", "evaluator.lengths=[1]", "evaluator.batch_size=16", "evaluator.channels=2"]
+    words += ["budget.evaluations=6", "dataset=fake", "dataset.images=96", "oracle=none", "evaluator.workers=2"]
+    here = darts(*words, "evaluator.executor=process", "run_dir=here")
+    there = darts(*words, "evaluator.executor=ray", f"ray_address={cluster}", "run_dir=there")
+    for done in (here, there):
+        assert done.returncode == 0, done.stderr
+    mine, theirs = (left_alone(result(tmp_path / name)) for name in ("here", "there"))
+    for content in (mine, theirs):
+        content["evaluator"].pop("executor", None)
+    assert mine == theirs
 
 
 def test_an_interrupted_run_says_how_to_go_on(console: list[str], table: Path, tmp_path: Path) -> None:
