@@ -123,11 +123,14 @@ def result(content: bytes) -> None:
 
 
 def config(content: bytes) -> None:
-    from darts.run.folder import read_config
+    from darts.run.folder import configured, read_config
     from darts.search.build import build_search
+    from darts.search.result import CONFIG_KEYS
 
     with file_of(content, "config.yaml") as file, refusing():
-        build_search(read_config(file.parent, "search", ("space", "network")), None)
+        settings = read_config(file.parent, "search", CONFIG_KEYS)
+        with configured(file.parent, "search"):
+            build_search(settings, None)
 
 
 def model(content: bytes) -> None:

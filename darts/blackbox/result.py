@@ -19,7 +19,7 @@ from darts.run.files import write_text
 from darts.run.folder import read_result
 from darts.run.schema import VERSION
 
-CONFIG_KEYS = ("space", "baseline", "evaluator", "budget", "seeds")
+CONFIG_KEYS = ("label", "space", "baseline", "evaluator", "budget", "seeds")
 """What a config of a black-box run holds at least."""
 
 

@@ -34,6 +34,7 @@ class BaselineCommand(Command):
             check_goes_on,
             check_links,
             chosen_run_dir,
+            configured,
             read_config,
             resuming,
             understood,
@@ -63,7 +64,8 @@ class BaselineCommand(Command):
                 return 0
             check_goes_on(folder)
             settings = believed(stored, settings) | {key: settings[key] for key in call.given & {"device"}}
-            prepared = prepare(settings)
+            with configured(folder, self.name):
+                prepared = prepare(settings)
         try:
             result, best = run_all(settings, folder, prepared)
         except Unfinished as error:

@@ -116,7 +116,7 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     from darts.command.quoting import quoted
     from darts.report.baseline_figures import complete_figures, draw_baseline
     from darts.report.text import print_baseline
-    from darts.run.folder import begin, check_goes_on, check_links, read_config
+    from darts.run.folder import begin, check_goes_on, check_links, configured, read_config
     from darts.run.settings import ELSEWHERE, believed
 
     settings = call.settings
@@ -132,7 +132,8 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
         told = dict(word.split("=", 1) for word in (*settings["common"], *words) if word.split("=")[0] in ELSEWHERE)
         now = {"plugins": settings["plugins"], **dict.fromkeys(ELSEWHERE), **told}
         composed = believed(read_config(run, "baseline", NEEDED), now)
-        prepared = prepare(composed)
+        with configured(run, "baseline"):
+            prepared = prepare(composed)
     else:
         seeds = [] if settings["seeds"] is None else [f"seeds={str(settings['seeds']).replace(' ', '')}"]
         asked = [*settings["common"], *seeds, *words, f"run_dir={run}", f"label={name}"]

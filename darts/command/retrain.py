@@ -133,7 +133,7 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     """
     from darts.models.opening import open_model
     from darts.run.checkpoint import checkpoint_paths
-    from darts.run.folder import check_goes_on, check_links, read_config, understood, write_config
+    from darts.run.folder import check_goes_on, check_links, configured, read_config, understood, write_config
     from darts.run.settings import believed, with_values_of
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult
@@ -163,8 +163,10 @@ def resume(call: Call, folder: Path) -> Retraining | None:
         init = stored["init"]
         start = None if init is None else open_model(Path(init), "init", plugins=settings["plugins"])
         print("no checkpoint was written yet: from the beginning", file=sys.stderr)
-        return build_retraining(now_settings, folder, start)
-    training = build_retraining(now_settings, folder)
+        with configured(folder, "retrain"):
+            return build_retraining(now_settings, folder, start)
+    with configured(folder, "retrain"):
+        training = build_retraining(now_settings, folder)
     training.resume()
     print(f"resuming at step {training.state.step} of {training.plan.steps}", file=sys.stderr)
     return training

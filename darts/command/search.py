@@ -120,7 +120,7 @@ def resume(call: Call) -> Prepared | None:
     """
     from darts.run.checkpoint import checkpoint_paths
     from darts.run.environment import differences, environment
-    from darts.run.folder import check_goes_on, check_links, read_config, understood, write_config
+    from darts.run.folder import check_goes_on, check_links, configured, read_config, understood, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored, believed, with_values_of
     from darts.search.build import ready_search
@@ -160,7 +160,8 @@ def resume(call: Call) -> Prepared | None:
         stored["dataset"]["root"] = anchored(settings)["dataset"]["root"]
     stored = with_values_of(stored, settings, given & set(ADJUSTABLE))
     now_settings = believed(stored, settings) | changed
-    search = ready_search(now_settings, folder)
+    with configured(folder, "search"):
+        search = ready_search(now_settings, folder)
     begun = bool(checkpoint_paths(folder))  # else it was stopped before its first one
     if begun:
         content = search.resume()

@@ -86,7 +86,7 @@ def resume(call: Call) -> Prepared:
     Raises:
         UserError: an option that it cannot change, or a folder that holds none.
     """
-    from darts.run.folder import check_goes_on, read_config
+    from darts.run.folder import check_goes_on, configured, read_config
     from darts.run.settings import believed
 
     if foreign := sorted(call.given - {"resume", "trials", "plugins", "storage"}):
@@ -97,7 +97,8 @@ def resume(call: Call) -> Prepared:
         raise UserError(f"storage: the trials of {folder} are in that folder; leave storage out")
     check_goes_on(folder, shared=True)
     settings = believed(stored, call.settings) | {key: call.settings[key] for key in call.given & {"trials"}}
-    return settings, folder, study_of(settings, folder)
+    with configured(folder, "tune"):
+        return settings, folder, study_of(settings, folder)
 
 
 def study_of(settings: dict[str, Any], folder: Path) -> tuple[Study, dict[str, Any]]:

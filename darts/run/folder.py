@@ -254,6 +254,9 @@ def remove_empty(folder: Path) -> None:
             path.rmdir()
 
 
+UNFIT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+
+
 @contextmanager
 def understood(path: Path, command: str) -> Iterator[None]:
     """Inside, what stands in a result.json is made something of; what it is not fit for is not our mistake.
@@ -263,9 +266,25 @@ def understood(path: Path, command: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+    except UNFIT as error:
         raise UserError(
             f"run: {path} is no result of darts {command} ({reason(error)}); give the folder of a run"
+        ) from None
+
+
+@contextmanager
+def configured(folder: Path, command: str) -> Iterator[None]:
+    """Inside, a run is built from the config of its folder; what that is not fit for is not our mistake.
+
+    Raises:
+        UserError: values that are missing, or of another type.
+    """
+    try:
+        yield
+    except UNFIT as error:
+        raise UserError(
+            f"resume: {folder / 'config.yaml'} is not as darts {command} writes it ({type(error).__name__}: "
+            f"{reason(error)}); put back the one that the run was begun with"
         ) from None
 
 
