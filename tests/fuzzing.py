@@ -123,7 +123,8 @@ def result(content: bytes) -> None:
 
 
 def config(content: bytes) -> None:
-    from darts.run.folder import configured, read_config
+    from darts.run.errors import configured
+    from darts.run.folder import read_config
     from darts.search.build import build_search
     from darts.search.result import CONFIG_KEYS
 

@@ -29,16 +29,8 @@ class BaselineCommand(Command):
         from darts.blackbox.runs import Unfinished, prepare, run_all, tidy_run
         from darts.report.baseline_figures import complete_figures, draw_baseline
         from darts.report.text import print_baseline
-        from darts.run.folder import (
-            begin,
-            check_goes_on,
-            check_links,
-            chosen_run_dir,
-            configured,
-            read_config,
-            resuming,
-            understood,
-        )
+        from darts.run.errors import configured, understood
+        from darts.run.folder import begin, check_goes_on, check_links, chosen_run_dir, read_config, resuming
         from darts.run.settings import anchored, believed
 
         settings = call.settings

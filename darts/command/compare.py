@@ -116,7 +116,8 @@ def make_run(call: Call, name: str, words: Sequence[str], run: Path) -> None:
     from darts.command.quoting import quoted
     from darts.report.baseline_figures import complete_figures, draw_baseline
     from darts.report.text import print_baseline
-    from darts.run.folder import begin, check_goes_on, check_links, configured, read_config
+    from darts.run.errors import configured
+    from darts.run.folder import begin, check_goes_on, check_links, read_config
     from darts.run.settings import ELSEWHERE, believed
 
     settings = call.settings

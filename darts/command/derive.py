@@ -21,7 +21,8 @@ Prints the cell string alone.
 
     def run(self, call: Call) -> int:
         from darts.run.checkpoint import newest_checkpoint
-        from darts.run.folder import read_config, resuming, understood
+        from darts.run.errors import understood
+        from darts.run.folder import read_config, resuming
         from darts.run.parts import Problems, build_part
         from darts.run.typed import check_plain
         from darts.search.result import CONFIG_KEYS, SearchResult

@@ -133,7 +133,8 @@ def resume(call: Call, folder: Path) -> Retraining | None:
     """
     from darts.models.opening import open_model
     from darts.run.checkpoint import checkpoint_paths
-    from darts.run.folder import check_goes_on, check_links, configured, read_config, understood, write_config
+    from darts.run.errors import configured, understood
+    from darts.run.folder import check_goes_on, check_links, read_config, write_config
     from darts.run.settings import believed, with_values_of
     from darts.training.build import build_retraining
     from darts.training.result import CONFIG_KEYS, RetrainResult

@@ -120,7 +120,8 @@ def resume(call: Call) -> Prepared | None:
     """
     from darts.run.checkpoint import checkpoint_paths
     from darts.run.environment import differences, environment
-    from darts.run.folder import check_goes_on, check_links, configured, read_config, understood, write_config
+    from darts.run.errors import configured, understood
+    from darts.run.folder import check_goes_on, check_links, read_config, write_config
     from darts.run.parts import build_one
     from darts.run.settings import anchored, believed, with_values_of
     from darts.search.build import ready_search

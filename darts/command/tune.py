@@ -86,7 +86,8 @@ def resume(call: Call) -> Prepared:
     Raises:
         UserError: an option that it cannot change, or a folder that holds none.
     """
-    from darts.run.folder import check_goes_on, configured, read_config
+    from darts.run.errors import configured
+    from darts.run.folder import check_goes_on, read_config
     from darts.run.settings import believed
 
     if foreign := sorted(call.given - {"resume", "trials", "plugins", "storage"}):

@@ -26,8 +26,8 @@ from darts.compare.trials import (
     table_of,
 )  # fmt: skip
 from darts.oracle.base import Column, Oracle, Table
-from darts.run.errors import UserError
-from darts.run.folder import read_config, understood
+from darts.run.errors import UserError, understood
+from darts.run.folder import read_config
 from darts.run.parts import build_one
 from darts.run.settings import PATHS, RUNNING, flat
 from darts.search.result import CONFIG_KEYS as SEARCH_KEYS

@@ -6,8 +6,8 @@ import itertools
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from darts.run import ranks
-from darts.run.errors import UserError, reason
+from darts.run.errors import UserError, reason, understood
 from darts.run.files import write_text
 from darts.run.lock import holds, lock, release
 from darts.run.schema import NO_UPGRADES, Upgrades, upgraded
@@ -252,40 +252,6 @@ def remove_empty(folder: Path) -> None:
     for path in (*sorted(folder.glob("*")), folder):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-
-
-UNFIT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-
-
-@contextmanager
-def understood(path: Path, command: str) -> Iterator[None]:
-    """Inside, what stands in a result.json is made something of; what it is not fit for is not our mistake.
-
-    Raises:
-        UserError: values that are missing, of another type, or out of range.
-    """
-    try:
-        yield
-    except UNFIT as error:
-        raise UserError(
-            f"run: {path} is no result of darts {command} ({reason(error)}); give the folder of a run"
-        ) from None
-
-
-@contextmanager
-def configured(folder: Path, command: str) -> Iterator[None]:
-    """Inside, a run is built from the config of its folder; what that is not fit for is not our mistake.
-
-    Raises:
-        UserError: values that are missing, or of another type.
-    """
-    try:
-        yield
-    except UNFIT as error:
-        raise UserError(
-            f"resume: {folder / 'config.yaml'} is not as darts {command} writes it ({type(error).__name__}: "
-            f"{reason(error)}); put back the one that the run was begun with"
-        ) from None
 
 
 def read_result(
