@@ -11,6 +11,7 @@ import errno
 import functools
 import importlib
 import io
+import json
 import os
 import pkgutil
 import sys
@@ -143,8 +144,6 @@ def model(content: bytes) -> None:
 
 def note(content: bytes) -> None:
     """What a file of a model says of itself, as of a file that can be read otherwise."""
-    import json
-
     from darts.training.model import About
 
     with refusing():
@@ -263,8 +262,6 @@ def images() -> list[bytes]:
 
 
 def prices_of(space: Any) -> bytes:
-    import json
-
     rows = [[0.5] * len(space.candidates) for _ in space.edge_names]
     about = {"beside": 2.0, "counts": "all", "name": "latency", "unit": "ms", "prices_EO": rows}
     return json.dumps({"candidates": list(space.candidates), "edges": list(space.edge_names), **about}).encode()
@@ -272,15 +269,11 @@ def prices_of(space: Any) -> bytes:
 
 def lines_of(run: Path) -> list[bytes]:
     """A line of answers and one of runs."""
-    import json
-
     answer = [CELL, 1, [50.0, 1, [50.0]], 12.0, 1.5]
     return [json.dumps(one).encode() for one in (answer, json.loads((run / "result.json").read_text())["runs"][0])]
 
 
 def note_of(model: Path) -> bytes:
-    import json
-
     from darts.models.formats.safetensors import NOTE
 
     with model.open("rb") as stream:

@@ -174,10 +174,10 @@ def resume(call: Call) -> Prepared | None:
         planned_for = content.get("budget", None if budget_given else search.budget)  # earlier versions did not say
         if planned_for != search.budget:
             search.change_budget(extend=settings["extend"] or not budget_given)
-    if begun and ranks.first() and result_file.is_file():  # of the shorter budget; kept, but no longer the result here
-        for picture in (folder / "figures").glob("*.png"):
-            picture.unlink()
-        os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
+        if ranks.first() and result_file.is_file():  # of the shorter budget; kept, but no longer the result here
+            for picture in (folder / "figures").glob("*.png"):
+                picture.unlink()
+            os.replace(result_file, folder / f"result-{search.state.step}-steps.json")
     if budget_given:
         stored = stored | {"budget": settings["budget"]}
     if (budget_given or given & set(ADJUSTABLE)) and ranks.first():

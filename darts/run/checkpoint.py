@@ -19,7 +19,7 @@ from torch import Tensor
 
 from darts.run import ranks
 from darts.run.errors import UserError, reason
-from darts.run.files import save_tensors
+from darts.run.files import remove_begun, save_tensors
 from darts.run.schema import NO_UPGRADES, VERSION, Upgrades, upgraded
 from darts.run.settings import differing
 
@@ -203,8 +203,7 @@ def going_on_from(found: Path) -> None:
         if path == found:
             break
         os.replace(path, path.with_name(f"{path.name}.damaged"))
-    for begun in found.parent.glob(".*.tmp"):
-        begun.unlink()
+    remove_begun(found.parent)
 
 
 def check_identity(content: Mapping[str, Any], identity: Mapping[str, str], path: Path) -> None:

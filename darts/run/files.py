@@ -46,6 +46,12 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_begun(folder: Path) -> None:
+    """Let go of what processes that were killed had begun to write in a folder; nobody may be writing there."""
+    for begun in folder.glob(".*.tmp"):
+        begun.unlink(missing_ok=True)
+
+
 def is_special(path: Path) -> bool:
     """Whether it is neither file nor folder, but a pipe or a device, which may have no end."""
     return path.exists() and not path.is_file() and not path.is_dir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shlex
 import tempfile
@@ -17,7 +16,7 @@ import yaml
 
 from darts.run import ranks
 from darts.run.errors import UserError, reason, understood
-from darts.run.files import write_text
+from darts.run.files import remove_begun, write_text
 from darts.run.lock import holds, lock, release
 from darts.run.schema import NO_UPGRADES, Upgrades, upgraded
 from darts.run.typed import ESCAPED, MOST, check_plain, check_types
@@ -109,10 +108,8 @@ def tidy(path: Path) -> None:
     with suppress(OSError, UserError):
         if not holds(path):
             lock(path, "resume")
-        for begun in itertools.chain.from_iterable(
-            folder.glob(".*.tmp") for folder in (path, *map(path.joinpath, FOLDERS))
-        ):
-            begun.unlink(missing_ok=True)
+        for folder in (path, *map(path.joinpath, FOLDERS)):
+            remove_begun(folder)
         release(path)
 
 
