@@ -192,7 +192,8 @@ def make_figures_dir(path: Path) -> None:
 
 
 def read_config(folder: Path, command: str, needed: Collection[str], option: str = "resume") -> dict[str, Any]:
-    """The settings of a run of a command.
+    """The settings of a run of a command. Nothing is fetched because a folder says so: a data set's files have to be
+    there.
 
     Args:
         folder: of the run.
@@ -215,6 +216,9 @@ def read_config(folder: Path, command: str, needed: Collection[str], option: str
         raise UserError(f"{option}: {file} cannot be read ({reason(error)})") from None
     if not isinstance(stored, dict) or not set(needed) <= stored.keys():
         raise UserError(f"{option}: {file} is no config of darts {command}; give a folder that darts {command} made")
+    dataset = stored.get("dataset")
+    if isinstance(dataset, dict) and "download" in dataset:
+        dataset["download"] = False
     return stored
 
 

@@ -32,6 +32,7 @@ from darts.oracle.nats import NatsOracle
 from darts.oracle.official import read_official
 from darts.run.checkpoint import Damaged, load_checkpoint, save_checkpoint
 from darts.run.errors import UserError
+from darts.run.files import config_dir
 from darts.run.folder import read_config
 from darts.run.parts import build_part
 from darts.search.result import CONFIG_KEYS
@@ -104,6 +105,27 @@ def test_a_finished_run_is_not_completed_through_a_link(
     assert main([name, f"{option}{folder}"]) == 2
     assert f"{inside} is a link to {victim}, and a run writes inside" in capsys.readouterr().err
     assert not list(victim.iterdir())
+
+
+@pytest.mark.parametrize("name", ["search", "retrain"])
+def test_nothing_is_fetched_because_a_folder_says_so(
+    name: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shutil.copytree(request.getfixturevalue("trained" if name == "retrain" else "search"), tmp_path / "run")
+    (folder / "result.json").unlink()
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["dataset"] = yaml.safe_load((config_dir() / "dataset" / "cifar10.yaml").read_text())
+    config["dataset"] |= {"root": str(tmp_path / "victim"), "download": True}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **options: pytest.fail("a download was tried"))
+    assert main([name, f"resume={folder}"]) == 2
+    again = f"darts data dataset=cifar10 dataset.root={tmp_path / 'victim'} dataset.download=true"
+    assert again in capsys.readouterr().err
+    assert not (tmp_path / "victim").exists()
 
 
 def test_links_that_lead_to_each_other_are_refused(search: Path, tmp_path: Path) -> None:

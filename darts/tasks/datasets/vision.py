@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import torch
 
 from darts.run.errors import UserError, reason
 from darts.tasks.datasets.base import Dataset, Images, resized
+
+SOURCES = {"CIFAR10": "cifar10", "CIFAR100": "cifar100", "FashionMNIST": "fashion_mnist"}  # torchvision's names, ours
 
 
 class Vision(Dataset):
@@ -34,8 +37,8 @@ class Vision(Dataset):
         crop_padding: int = 4,
         flip: bool = True,
     ) -> None:
-        if source not in ("CIFAR10", "CIFAR100", "FashionMNIST"):
-            raise ValueError(f"source: got {source!r}; allowed are CIFAR10, CIFAR100, FashionMNIST")
+        if source not in SOURCES:
+            raise ValueError(f"source: got {source!r}; allowed are {', '.join(SOURCES)}")
         super().__init__(name, image_size, crop_padding, flip)
         self.source, self.root, self.download = source, Path(root).expanduser(), download
 
@@ -45,9 +48,10 @@ class Vision(Dataset):
         try:
             data = getattr(datasets, self.source)(str(self.root), train=train, download=self.download)
         except Exception as error:  # torchvision raises RuntimeError, URLError, OSError and pickle errors here
+            given = (f"dataset={SOURCES[self.source]}", f"dataset.root={self.root}", "dataset.download=true")
             raise UserError(
-                f"dataset.root: {self.source} cannot be read from {self.root} ({reason(error)}); "
-                "give the folder that holds it, or add dataset.download=true"
+                f"dataset.root: {self.source} cannot be read from {self.root} ({reason(error)}); give the folder that "
+                f"holds it, or fetch it with: {shlex.join(('darts', 'data', *given))}"
             ) from None
         pixels = torch.as_tensor(data.data)
         images_NCHW = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
