@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from darts.models.bounded import check_bounded
 from darts.models.formats.base import Answer
 from darts.models.formats.onnx import session_of
 from darts.models.opening import open_model
@@ -74,6 +75,7 @@ def open_answer(path: Path, weights: str = "last", plugins: Sequence[str] = ()) 
 
         return model.about, of_model
     try:
+        check_bounded(path)
         answer, note = session_of(path)
     except UserError:
         raise

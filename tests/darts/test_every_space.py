@@ -8,6 +8,7 @@ import random
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +17,13 @@ from searching import plain
 from torch import nn
 
 from darts.command.config import compose_config
+from darts.models.bounded import check_bounded
+from darts.models.formats.onnx import Onnx
 from darts.run.parts import build_one
 from darts.run.signals import Interrupted
 from darts.search.build import build_search
 from darts.search.monitors.base import Monitor
+from supernet.folding import folded
 from supernet.relaxations.base import EdgeWeights
 from supernet.size import NetworkSize
 from supernet.spaces.base import Space
@@ -182,6 +186,19 @@ def test_a_cost_is_what_another_library_counts_in_the_network(name: str) -> None
             continue  # the library counts none of them
         by_operator = counted(network, inputs[:1])
         assert cost.flops == sum(by_operator.get(operator, 0) for operator in ("conv", "linear", "addmm"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_in_onnx_is_one_that_predict_runs(name: str, tmp_path: Path) -> None:
+    space = space_of(name)
+    size, inputs = small(space)
+    about: Any = SimpleNamespace(input_shape=lambda count: (count, *inputs.shape[1:]), stored=dict)
+    for genotype in samples(space, 2):
+        network = space.network(genotype, size).eval()
+        network = network.simplified() if hasattr(network, "simplified") else folded(network)  # type: ignore[operator]
+        Onnx().write(network, about, tmp_path / "m.onnx")
+        check_bounded(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("name", NAMES)
