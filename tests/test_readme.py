@@ -59,6 +59,7 @@ SMALLER = {  # what stands there to what it becomes
 }
 
 
+@pytest.mark.slow
 def test_the_example_for_notebooks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -132,7 +133,12 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-SLOW = ("experiment=accuracy_against_flops", "experiment=evolution_against_random", "space=sequential_cnn")
+SLOW = (
+    "search -m seed=0,1,2 run_dir",
+    "experiment=accuracy_against_flops",
+    "experiment=evolution_against_random",
+    "space=sequential_cnn",
+)
 
 
 @pytest.mark.parametrize(

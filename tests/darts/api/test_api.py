@@ -107,6 +107,7 @@ def test_values_arrive_as_they_are(value: object) -> None:
     assert found == (str(value) if isinstance(value, Path) else value)
 
 
+@pytest.mark.slow
 def test_the_example_is_what_the_functions_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"\n\n((?:    .*\n|\n)+)", api.__doc__ or "")

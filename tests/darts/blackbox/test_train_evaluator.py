@@ -156,6 +156,7 @@ def process_of(evaluator: TrainEvaluator) -> int:
     return process.pid
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_its_candidate_tried_as_it_was(
     evaluator: TrainEvaluator, caplog: pytest.LogCaptureFixture
 ) -> None:

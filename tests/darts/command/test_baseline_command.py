@@ -83,6 +83,7 @@ def test_a_run_leaves_a_result_its_config_and_a_picture(darts: Run, table: Path,
     assert BaselineResult.read(tmp_path / "one/result.json").runs[3].seed == 7
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(console: list[str], darts: Run, table: Path, tmp_path: Path) -> None:
     words = ["baseline", f"oracle.path={table}", "seeds=0-11", "baseline=predictor", "budget.evaluations=40"]
     words += ["baseline.trees=3", "baseline.children=20"]
@@ -513,7 +514,8 @@ class Patient(RandomSearch):
 """
 
 
-@pytest.mark.parametrize("plugins", ["in the words", pytest.param("in the file", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("plugins", ["in the words", "in the file"])
 def test_an_interrupted_study_with_parts_of_ones_own_goes_on_by_the_same_words(
     plugins: str, console: list[str], here: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

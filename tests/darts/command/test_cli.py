@@ -463,6 +463,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says how much memory it has")
 def test_a_step_that_does_not_fit_ends_with_the_keys_to_change(tmp_path: Path) -> None:
     """A gigabyte more than what was taken at the start."""

@@ -107,7 +107,7 @@ def check(reports: list[dict[str, Any]]) -> None:
         assert all(report["same"].values()), report
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", ["search", pytest.param("retrain", marks=pytest.mark.slow)])
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(name: str, base: Path, tmp_path: Path) -> None:
     check(tried(name, base, tmp_path, 5, QUICK[name]))
 

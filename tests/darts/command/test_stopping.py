@@ -31,8 +31,17 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [
+        ("search", signal.SIGINT, 130),
+        pytest.param("search", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param("retrain", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("retrain", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param("baseline", signal.SIGINT, 130, marks=pytest.mark.slow),
+        ("baseline", signal.SIGTERM, 143),
+    ],
+)
 def test_the_status_says_what_stopped_it(command: str, number: signal.Signals, status: int, tmp_path: Path) -> None:
     (words, file), folder = COMMANDS[command], tmp_path / "run"
     line = [sys.executable, "-m", "darts", command, *words, f"run_dir={folder}"]
@@ -54,7 +63,14 @@ study: {gradient: [search, method=plain, network.channels=2, engine.checkpoint_m
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
 def test_the_search_of_a_study_ends_with_it(number: signal.Signals, status: int, tmp_path: Path) -> None:
     (tmp_path / "own/experiment").mkdir(parents=True)
     (tmp_path / "own/experiment/long.yaml").write_text(STUDY)
@@ -94,6 +110,7 @@ class Sleeper(Monitor):
 """
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of a step that would last for long."""
     (tmp_path / "sleeping.py").write_text(SLEEPER)

@@ -81,6 +81,7 @@ def test_the_first_process_writes_and_all_have_the_same(whole: Path) -> None:
     assert {len(values) for tag, values in scalars(whole).items() if tag == "train/loss"} <= {32, len(epochs)}
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_run_within_seconds_and_it_goes_on_to_the_same_bits(
     whole: Path, tmp_path: Path
 ) -> None:

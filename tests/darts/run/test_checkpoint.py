@@ -178,6 +178,7 @@ for step in range(1, 10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_two_intact_checkpoints(tmp_path: Path) -> None:
     rng = random.Random(0)
     for number in range(3):  # test_random_kills.py does so a dozen times, with whole runs

@@ -37,7 +37,10 @@ def printed(code: str, word: int) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone says how much it was at most")
-@pytest.mark.parametrize(("room", "expected"), [(200, 8), (440, 16), (1500, 64)])
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [pytest.param(200, 8, marks=pytest.mark.slow), (440, 16), pytest.param(1500, 64, marks=pytest.mark.slow)],
+)
 def test_what_would_not_fit_is_not_tried(room: int, expected: int) -> None:
     """16 MiB an item: 8 items take 128 MiB, and before 16 are tried there have to be three times as many."""
     assert printed(ROOMY, room).split() == [str(expected)] * 2
@@ -68,7 +71,8 @@ except UserError as error:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit of the kernel's for one process")
 @pytest.mark.parametrize(
-    ("mib", "expected"), [(1, "128"), (4, "32"), (100, "data.batch_size: got auto; a step with 8")]
+    ("mib", "expected"),
+    [pytest.param(1, "128", marks=pytest.mark.slow), (4, "32"), (100, "data.batch_size: got auto; a step with 8")],
 )
 def test_what_the_system_refuses_does_not_fit(mib: int, expected: str) -> None:
     assert printed(LIMITED, mib).startswith(expected)
@@ -90,7 +94,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("command", RUNS)
+@pytest.mark.parametrize("command", ["search", pytest.param("retrain", marks=pytest.mark.slow)])
 def test_the_number_that_was_found_stands_in_the_config_and_gives_the_same(
     command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,8 +161,12 @@ def darts(*words: str) -> subprocess.CompletedProcess[str]:
     ("command", "words"),
     [
         ("search", ["dataset=fake", "method=plain", "network.channels=2", "network.cells=1", "budget.epochs=1"]),
-        ("retrain", ["cell=|nor_conv_1x1~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|", "dataset=fake"]),
-        ("baseline", ["evaluator=zero_cost", "budget.evaluations=2"]),
+        pytest.param(
+            "retrain",
+            ["cell=|nor_conv_1x1~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|", "dataset=fake"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("baseline", ["evaluator=zero_cost", "budget.evaluations=2"], marks=pytest.mark.slow),
     ],
 )
 def test_a_command_on_a_folder_in_use_ends_with_a_message_and_leaves_it(

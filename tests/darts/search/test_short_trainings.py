@@ -52,11 +52,9 @@ def with_executor(name: str) -> str:
     return f"phases.finalists.executor={name}"
 
 
-def marked(names: list[str]) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.slow) if name == "ray" else name for name in names]
-
-
-@pytest.mark.parametrize("name", marked(OTHERS))
+@pytest.mark.parametrize(
+    "name", [name if name == "serial" else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
+)
 def test_a_search_gives_the_same_bits_by_every_executor_and_goes_on_by_it(name: str, tmp_path: Path) -> None:
     """A round and a half of two rungs: stopped in the second rung of the first, within a group."""
     word = with_executor(name)

@@ -125,7 +125,9 @@ def test_information_pruning_drops_what_says_least(monkeypatch: pytest.MonkeyPat
     assert isinstance(search.schedule.phases["information_pruning"], InformationPruning)
 
 
-@pytest.mark.parametrize("name", ["projection", "pruning", "information_pruning"])
+@pytest.mark.parametrize(
+    "name", ["pruning", *(pytest.param(name, marks=pytest.mark.slow) for name in ("projection", "information_pruning"))]
+)
 def test_a_search_stopped_while_it_shrinks_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     words = ("phases.bilevel.share=2", f"phases.{name}.share=10", "budget.steps=12")
     expected = plain(four_channels(*words).run())

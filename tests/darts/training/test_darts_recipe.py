@@ -263,7 +263,11 @@ def test_the_command_names_the_option_of_the_recipe(option: str, darts: Callable
 TINY = ["space=darts_cells", "dataset=fake", "network.channels=4", "network.cells=3", "data.batch_size=32"]
 
 
-@pytest.mark.parametrize("more", [[], ["recipe.average=0.9", "data.held_out=0.25"]], ids=["plain", "averaged"])
+@pytest.mark.parametrize(
+    "more",
+    [pytest.param([], marks=pytest.mark.slow), ["recipe.average=0.9", "data.held_out=0.25"]],
+    ids=["plain", "averaged"],
+)
 def test_files_of_models_hold_nothing_auxiliary_and_load_again(more: list[str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = [*TINY, "recipe.epochs=1", "recipe.auxiliary=0.4", "recipe.drop_path=0.2", *more]

@@ -168,6 +168,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_leaves_no_process_behind() -> None:
     script = SEARCH.format(folder=str(Path(__file__).parent))
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as search:

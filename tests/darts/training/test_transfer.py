@@ -354,7 +354,9 @@ def whole(base: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("step", [3, 8, 9, 20])  # of 8 an epoch: frozen, its end, let go
+@pytest.mark.parametrize(
+    "step", [8, *(pytest.param(step, marks=pytest.mark.slow) for step in (3, 9, 20))]
+)  # of 8 an epoch: frozen, its end, let go
 def test_a_stopped_one_goes_on_to_the_same_bits_without_the_network_that_it_began_with(
     base: Path, whole: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
