@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from darts.models.formats.base import needed
+from darts.run.errors import UserError
 
 BATCH = 64
 MOST = 2**28  # numbers that a network may make of one item, all layers together: a gigabyte
-FOLDED = 16  # layers of a network at most whose shape is an expression that onnx leaves open
+OPEN = 16  # layers at most whose shape is computed in ways that onnx does not follow
+
+STRING = 8  # of onnx's types of tensors: texts, which may be of any length
 
 
 def check_bounded(path: Path) -> None:
@@ -18,31 +21,42 @@ def check_bounded(path: Path) -> None:
     known beforehand, or beyond those of any network for images.
 
     Raises:
-        UserError: onnx is not installed.
-        Exception: of onnx's, for a file that it cannot read, and ValueError.
+        UserError: it is such a file, or onnx is not installed.
+        Exception: of onnx's, for a file that it cannot read.
     """
     onnx = needed("onnx", path.name)
     proto = onnx.load(str(path), load_external_data=False)
-    graph, kinds = proto.graph, onnx.AttributeProto
-    plain = (kinds.FLOAT, kinds.INT, kinds.STRING, kinds.TENSOR, kinds.FLOATS, kinds.INTS, kinds.STRINGS)
+    if problem := _problem(proto):
+        raise UserError(f"model: {path} {problem}; darts predict runs no such file, give the folder of its run")
+
+
+def _problem(proto: Any) -> str | None:
+    from onnx import AttributeProto, TensorProto
+
+    graph = proto.graph
+    plain = ("FLOAT", "INT", "STRING", "TENSOR", "FLOATS", "INTS", "STRINGS")
     attributes = [attribute for node in graph.node for attribute in node.attribute]
-    if proto.functions or graph.sparse_initializer or any(attribute.type not in plain for attribute in attributes):
-        raise ValueError("it holds loops, functions or sparse tensors, which no network of darts export does")
-    tensors = [*graph.initializer, *(attribute.t for attribute in attributes if attribute.type == kinds.TENSOR)]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-        raise ValueError("it has weights in other files")
+    nested = any(AttributeProto.AttributeType.Name(attribute.type) not in plain for attribute in attributes)
+    if nested or proto.functions or graph.sparse_initializer:
+        return "holds loops, functions or sparse tensors"
+    tensors = [*graph.initializer, *(one.t for one in attributes if one.type == AttributeProto.TENSOR)]
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in tensors):
+        return "has weights in other files"
     sizes = _sizes(proto)
-    made = [sizes.get(name, [-1]) for node in graph.node for name in node.output if name]
-    if any(size < 0 for dims in made for size in dims):
-        raise ValueError("it holds layers whose sizes are not known beforehand")
-    numbers = sum(math.prod(map(abs, dims)) for dims in (*made, *(tensor.dims for tensor in tensors))) / BATCH
-    if numbers > MOST:
-        raise ValueError(f"its layers make {numbers:.2g} numbers of one item; at most {MOST:.2g} are read")
+    numbers = sum(math.prod(map(abs, tensor.dims)) for tensor in tensors)
+    for node in graph.node:
+        for name in filter(None, node.output):
+            dims = sizes.get(name, [-1])
+            if -1 in dims:
+                return f"holds layers of sizes that are not known beforehand (the first is {node.op_type} {name!r})"
+            numbers += math.prod(dims)
+    most = BATCH * MOST
+    return f"makes {numbers / BATCH:.2g} numbers of one item, more than {MOST:.2g}" if numbers > most else None
 
 
 def _sizes(proto: Any) -> dict[str, list[int]]:
     """Of everything that is computed from a batch, by name; -1 for a dimension that is not known."""
-    import onnx
+    from onnx.shape_inference import infer_shapes
 
     graph = proto.graph
     del graph.value_info[:]  # what the file says of them itself
@@ -50,26 +64,29 @@ def _sizes(proto: Any) -> dict[str, list[int]]:
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_param"):
                 dim.dim_value = BATCH
-    for _ in range(FOLDED):
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
+    for _ in range(OPEN):
+        inferred = infer_shapes(proto, strict_mode=True, data_prop=True).graph
         values = {value.name: value for value in (*inferred.input, *inferred.value_info, *inferred.output)}
         sizes = {name: _dims(value) for name, value in values.items()}
-        for node in graph.node:
-            if node.op_type == "Reshape" and sizes.get(node.output[0], []).count(-1) == 1:
-                before, after = sizes.get(node.input[0], [-1]), values[node.output[0]]
-                if -1 not in before:  # as many numbers as before
-                    place = sizes[node.output[0]].index(-1)
-                    others = -math.prod(sizes[node.output[0]])
-                    after.type.tensor_type.shape.dim[place].dim_value = math.prod(before) // max(others, 1)
-                    graph.value_info.append(after)
-                    break
-        else:
-            return sizes
+        reshaped = [node for node in graph.node if node.op_type == "Reshape" and node.output[0] in values]
+        closed = [node for node in reshaped if _close(sizes.get(node.input[0], [-1]), values[node.output[0]])]
+        if not closed:
+            break
+        graph.value_info.extend(values[node.output[0]] for node in closed)
     return sizes
+
+
+def _close(before: list[int], after: Any) -> bool:
+    """Put in the one dimension of a Reshape that inference leaves open: there are as many numbers as before."""
+    dims = _dims(after)
+    if -1 in before or dims.count(-1) != 1:
+        return False
+    after.type.tensor_type.shape.dim[dims.index(-1)].dim_value = math.prod(before) // max(-math.prod(dims), 1)
+    return True
 
 
 def _dims(value: Any) -> list[int]:
     tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
+    if not tensor.HasField("shape") or tensor.elem_type == STRING:
         return [-1]
     return [max(dim.dim_value, -1) if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]

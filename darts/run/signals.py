@@ -56,7 +56,8 @@ class StopRequest:
             self.made = True
             if ranks.silent():
                 return
-            os.write(2, f"\nstopping after this {self.unit}; once more stops at once\n".encode())
+            more = "" if number in launchers else "; once more stops at once"
+            os.write(2, f"\nstopping after this {self.unit}{more}\n".encode())
 
         try:
             with forwarding(note, (*STOPPING, *launchers)):

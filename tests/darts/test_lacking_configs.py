@@ -22,6 +22,7 @@ RUNS = {
     "baseline": [
         "evaluator=zero_cost", "evaluator.batch_size=8", "budget.evaluations=2", "seeds=[0]", "oracle=none", *DATA,
     ],
+    "tune": [CELL, *DATA, *TINY[:2], "recipe.epochs=2", "recipe.warm_up=0", "trials=1", "parameters.network=null"],
 }  # fmt: skip
 
 

@@ -332,39 +332,40 @@ def test_several_workers_give_the_same_run_whatever_is_ready_first(method: Basel
 
 
 @pytest.mark.parametrize(("ahead", "meanwhile"), [(0, 1), (3, 4)])
-def test_candidates_ahead_keep_a_worker_busy_while_the_first_takes_its_time(
-    ahead: int, meanwhile: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("method", "place"), [(RandomSearch, 0), (lambda: RegularizedEvolution(3, 2), 7)], ids=["random", "evolution"]
+)
+def test_candidates_ahead_keep_a_worker_busy_while_one_takes_its_time(
+    method: Callable[[], Baseline], place: int, ahead: int, meanwhile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first is told first, whatever is ready before it."""
-    evaluator = opened(TrainEvaluator([1], channels=2, batch_size=16, workers=2, ahead=ahead))
-    ready: list[str] = []
-    first = str(asked_by_chance(12)[0])
+    """They are told in order of asking, whatever is ready first."""
 
-    def run(function: object, job: Job) -> Trained:
-        deadline = time.monotonic() + 20
-        while str(job.genotype) == first and len(ready) < meanwhile and time.monotonic() < deadline:
-            time.sleep(0.001)
-        if str(job.genotype) == first:
-            time.sleep(0.2)  # time for one that should not be there
-        ready.append(str(job.genotype))
-        return Trained((1.0,))
+    def asked(waits: str | None) -> tuple[list[str], list[str]]:
+        """What was trained, as it became ready, and as it was told; one candidate waits until others are ready."""
+        evaluator = opened(TrainEvaluator([1], channels=2, batch_size=16, workers=2, ahead=ahead))
+        ready: list[str] = []
 
-    monkeypatch.setattr(evaluator.place, "run", run)
-    answers: list[Answer] = []
-    try:
-        BlackBox(RandomSearch(), SPACE, evaluator, 12).run(0, note=answers.append)
-    finally:
-        evaluator.close()
-    assert ready.index(first) == meanwhile
-    assert [answer.cell for answer in answers] == [str(cell) for cell in asked_by_chance(12)]
+        def run(function: object, job: Job) -> Trained:
+            name, deadline = str(job.genotype), time.monotonic() + 20
+            while name == waits and len(ready) < place + meanwhile and time.monotonic() < deadline:
+                time.sleep(0.001)
+            if name == waits:
+                time.sleep(0.2)  # time for one that should not be there
+            ready.append(name)
+            return Trained((random.Random(name).random(),))
 
+        monkeypatch.setattr(evaluator.place, "run", run)
+        answers: list[Answer] = []
+        try:
+            BlackBox(method(), SPACE, evaluator, 20).run(0, note=answers.append)
+        finally:
+            evaluator.close()
+        return ready, [answer.cell for answer in answers]
 
-def asked_by_chance(count: int) -> list[Genotype]:
-    """What a random search of seed 0 asks for."""
-    method = RandomSearch()
-    method.start(SPACE, random.Random("0/RandomSearch"), count, (1,), 1)
-    asked = [method.ask() for _ in range(count)]
-    return [found[0].genotype for found in asked if found]
+    _, told = asked(None)
+    ready, same = asked(told[place])
+    assert ready.index(told[place]) == place + meanwhile
+    assert same == told
 
 
 @pytest.mark.slow

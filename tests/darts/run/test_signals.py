@@ -11,7 +11,7 @@ from darts.run.child import run_child
 from darts.run.signals import StopRequest
 
 
-def test_a_launcher_hears_of_its_signal_when_all_is_written() -> None:
+def test_a_launcher_hears_of_its_signal_when_all_is_written(capfd: pytest.CaptureFixture[str]) -> None:
     events: list[str] = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: events.append(f"launcher {number}"))
     try:
@@ -21,6 +21,7 @@ def test_a_launcher_hears_of_its_signal_when_all_is_written() -> None:
             assert stop.made
             events.append("written")
         assert events == ["written", f"launcher {signal.SIGUSR2}"]
+        assert capfd.readouterr().err == "\nstopping after this step\n"  # once more would not stop it at once
     finally:
         signal.signal(signal.SIGUSR2, before)
 
