@@ -134,6 +134,8 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SLOW = (
+    "retrain -m seed=0,1,2",
+    "method=darts_v1_cells",
     "search -m seed=0,1,2 run_dir",
     "experiment=accuracy_against_flops",
     "experiment=evolution_against_random",

@@ -68,7 +68,7 @@ def test_a_text_is_a_genotype_or_a_value_error(name: str) -> None:
             assert space.parse(str(space.parse(text))) == space.parse(text)
 
 
-@pytest.mark.parametrize("text", DEEP)
+@pytest.mark.parametrize("text", [DEEP[0], *(pytest.param(text, marks=pytest.mark.slow) for text in DEEP[1:])])
 def test_the_command_line_refuses_what_is_too_deep(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["query", f"cell={text}"]) == 2
     assert main(["search", f"seed={text}"]) == 2
@@ -102,14 +102,15 @@ def with_another_value(content: Any, rng: random.Random) -> Any:
     return content
 
 
+@pytest.mark.parametrize("tries", [15, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("command", ["search resume=", "derive run="])
 def test_a_folder_with_other_values_ends_a_command_with_a_message(
-    command: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, tries: int, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content, rng = json.loads((finished / "result.json").read_text()), random.Random(1)
+    content, rng = json.loads((finished / "result.json").read_text()), random.Random(tries)
     folder = shutil.copytree(finished, tmp_path / "run")
     name, option = command.split()
-    for _ in range(50):
+    for _ in range(tries):
         (folder / "result.json").write_text(json.dumps(with_another_value(content, rng)))
         assert main([name, f"{option}{folder}"]) in (0, 2)
         assert "Traceback" not in capsys.readouterr().err
