@@ -9,10 +9,9 @@ from typing import Any
 from darts.models.formats.base import needed
 from darts.run.errors import UserError
 
-BATCH = 64
+BATCH = 64  # sizes are those of so many items
 MOST = 2**28  # numbers that a network may make of one item, all layers together: a gigabyte
-OPEN = 16  # layers at most whose shape is computed in ways that onnx does not follow
-
+OPEN = 16  # layers at most, one behind the other, whose shape is computed in ways that onnx does not follow
 STRING = 8  # of onnx's types of tensors: texts, which may be of any length
 
 
