@@ -46,7 +46,8 @@ def examples_folder() -> Path:
         assert main(["search", *DATA, *words]) == 0
         trained = ["recipe.epochs=2", "data.batch_size=8", f"run_dir={folder / 'model'}"]
         assert main(["retrain", f"cell={CELL}", *DATA, *trained]) == 0
-        assert main(["export", f"run={folder / 'model'}", "format=safetensors"]) == 0
+        for name in ("safetensors", "onnx"):
+            assert main(["export", f"run={folder / 'model'}", f"format={name}"]) == 0
         cells = ["evaluator=zero_cost", "evaluator.batch_size=8", "budget.evaluations=4", "seeds=[0,1]", "oracle=none"]
         assert main(["baseline", *DATA[:3], *cells, f"run_dir={folder / 'baseline'}"]) == 0
     return folder
@@ -142,6 +143,17 @@ def model(content: bytes) -> None:
         read_safetensors(file, "model")
 
 
+def program(content: bytes) -> None:
+    """An ONNX file; one that is let through is run."""
+    import torch
+
+    from darts.models.predicting import open_answer
+
+    with file_of(content, "model.onnx") as file, refusing():
+        about, answer = open_answer(file)
+        answer(torch.zeros(about.input_shape(2)))
+
+
 def note(content: bytes) -> None:
     """What a file of a model says of itself, as of a file that can be read otherwise."""
     from darts.training.model import About
@@ -204,7 +216,7 @@ def refusing() -> Iterator[None]:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     **{f"genotype-{name}": functools.partial(genotype, name) for name in SPACES},
     "command-line": command_line, "table": table, "series": series, "pickled": pickled,
-    "checkpoint": checkpoint, "result": result, "config": config, "model": model, "note": note,
+    "checkpoint": checkpoint, "result": result, "config": config, "model": model, "onnx": program, "note": note,
     "journal": journal, "prices": prices, "column": column, "image": image,
 }  # fmt: skip
 
@@ -245,6 +257,7 @@ def seeds(name: str) -> list[bytes]:
         return [note_of(folder / "model/exports/model.safetensors")]
     files = {
         "checkpoint": ["search/checkpoints/last.pt"], "model": ["model/exports/model.safetensors"],
+        "onnx": ["model/exports/model.onnx"],
         "result": ["search/result.json", "model/result.json", "baseline/result.json"], "config": ["search/config.yaml"],
     }  # fmt: skip
     return [(folder / file).read_bytes() for file in files[name]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -51,7 +53,8 @@ def session_of(path: Path) -> tuple[Answer, str | None]:
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with redirect_stdout(io.StringIO()):  # it prints some of the errors that it raises
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def answer(inputs_BCHW: Tensor) -> Tensor:
         (logits_BK,) = session.run([OUTPUT], {INPUT: inputs_BCHW.contiguous().numpy()})

@@ -146,6 +146,17 @@ def test_the_same_with_something_harmless_is_read(run: Path, tmp_path: Path) -> 
     check_bounded(spoiled(run / "model.onnx", tmp_path / "m.onnx", chain(4), []))
 
 
+def test_where_no_text_is_one_the_answer_is_ours_alone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runtime prints such errors among the answers, and raises them then."""
+    content = (run / "model.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"pads", b"\x89ads", 1))
+    assert main(["predict", f"model={tmp_path / 'm.onnx'}", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert (said.out, "cannot be read ('utf-8' codec" in said.err) == ("", True)
+
+
 def test_an_int8_file_is_read(run: Path) -> None:
     check_bounded(run / "model.int8.onnx")
 
