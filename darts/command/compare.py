@@ -159,6 +159,18 @@ def last_ones(words: Sequence[str]) -> list[str]:
     return list({word.partition("=")[0]: word for word in words}.values())
 
 
+def is_complete(run: Path) -> bool:
+    """Whether a search has ended with all that comes after its result."""
+    from darts.report.search_figures import is_drawn
+    from darts.run.lock import NAME
+    from darts.search.result import SearchResult
+
+    file = run / "result.json"
+    if not file.is_file() or (run / NAME).exists():  # the lock of one that was killed stays until another has tidied up
+        return False
+    return is_drawn(SearchResult.read(file), run / "figures")
+
+
 def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[Path]:
     """Make a search for every seed, each in a process of its own, and evaluate what it found as cells of baselines are.
 
@@ -186,7 +198,7 @@ def searched(call: Call, name: str, words: Sequence[str], folder: Path) -> list[
     shared = [word for word in common if word.partition("=")[0].partition(".")[0] in SHARED]
     for seed in parse_seeds(seeds):
         run, evaluated = (folder.with_name(f"{folder.name}{end}-{seed}") for end in ("-search", ""))
-        if not (run / "result.json").is_file():
+        if not is_complete(run):
             print(f"--- {name}, search of seed {seed}", file=sys.stderr)
             own = ["resume=" + str(run)] if (run / "config.yaml").is_file() else [
                 *last_ones([*shared, *words]), f"seed={seed}", f"run_dir={run}", "oracle=none",

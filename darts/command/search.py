@@ -210,12 +210,12 @@ def complete(
     Raises:
         UserError: the table is not there, or not what it should be; the result stands.
     """
-    from darts.report.search_figures import draw_search, names_of
+    from darts.report.search_figures import draw_search, is_drawn
     from darts.report.text import print_search
     from darts.run.folder import tidy
     from darts.run.parts import build_one
 
-    if not all((folder / "figures" / name).is_file() for name in names_of(result)):
+    if not is_drawn(result, folder / "figures"):
         draw_search(result, relaxation, space, folder / "figures")
     notice = None
     if result.oracle is None:

@@ -26,6 +26,11 @@ def names_of(result: SearchResult) -> list[str]:
     return ["alphas.png", "progress.png", "cell.png", *(["standing.png"] if result.standing is not None else [])]
 
 
+def is_drawn(result: SearchResult, folder: Path) -> bool:
+    """Whether all its pictures are in a folder."""
+    return all((folder / name).is_file() for name in names_of(result))
+
+
 def draw_search(result: SearchResult, relaxation: Relaxation, space: Space, folder: Path) -> list[Path]:
     """Write alphas.png, progress.png and cell.png, and standing.png if cells were judged; returns their paths."""
     with plain_style():

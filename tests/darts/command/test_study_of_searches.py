@@ -42,3 +42,11 @@ def test_a_search_of_every_seed_is_made_evaluated_and_compared_and_none_is_made_
     assert main(words) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("runs/*/result.json")} == before
     assert len(before) == 5
+
+    search = tmp_path / "study/runs/gradient-search-4"
+    files = sorted(tmp_path.rglob("runs/*/**/*"))
+    (search / ".lock").touch()  # as of a search that was killed while it drew
+    (search / "figures/cell.png").rename(search / "figures/.cell.png.12345678.tmp")
+    assert main(words) == 0
+    assert sorted(tmp_path.rglob("runs/*/**/*")) == files
+    assert json.loads((search / "result.json").read_text()) == found
