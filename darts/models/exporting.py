@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from darts.models.formats.base import Answer, Format
 from darts.run.errors import UserError
@@ -39,6 +40,11 @@ class Exported:
     seconds: float
 
 
+def folded_form(network: nn.Module) -> nn.Module:
+    """The network without what it needs for training alone, its batch normalisation folded into convolutions."""
+    return network.simplified() if hasattr(network, "simplified") else folded(network)  # type: ignore[no-any-return, operator]
+
+
 def export(model: Model, form: Format, path: Path, overwrite: bool = False, plugins: Sequence[str] = ()) -> Exported:
     """Write a model, run what was written, and keep it if it answers as the model does.
 
@@ -62,9 +68,7 @@ def export(model: Model, form: Format, path: Path, overwrite: bool = False, plug
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output: cannot write to {path} ({error.strerror}); give output=FILE") from None
-    network = model.network
-    if form.folds:
-        network = network.simplified() if hasattr(network, "simplified") else folded(network)  # type: ignore[operator]
+    network = folded_form(model.network) if form.folds else model.network
     with replacing(path) as temporary:
         file = temporary.with_name(f"{temporary.stem}{form.suffix}")  # some libraries read endings
         temporary.rename(file)

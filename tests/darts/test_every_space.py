@@ -7,7 +7,6 @@ import logging
 import random
 import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,15 +19,16 @@ from torch import nn
 
 from darts.command.config import compose_config
 from darts.models.bounded import check_bounded
+from darts.models.exporting import folded_form
 from darts.models.formats.onnx import Onnx
 from darts.run.parts import build_one
 from darts.run.signals import Interrupted
 from darts.search.build import build_search
 from darts.search.monitors.base import Monitor
-from supernet.folding import folded
 from supernet.relaxations.base import EdgeWeights
 from supernet.size import NetworkSize
 from supernet.spaces.base import Space
+from tests.quickly import slow_but
 
 SPACES = Path(__file__).resolve().parents[2] / "configs" / "space"
 NAMES = sorted(file.stem for file in SPACES.glob("*.yaml"))
@@ -46,11 +46,6 @@ def first_of_each_class() -> list[str]:
         target = yaml.safe_load((SPACES / f"{name.split()[0]}.yaml").read_text(encoding="utf-8"))["_target_"]
         seen.setdefault(target, name)
     return list(seen.values())
-
-
-def among(quick: Sequence[str]) -> list[Any]:
-    """All names; the others are slow."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 FIRSTS = first_of_each_class()
@@ -180,7 +175,7 @@ def test_rows_of_decisions_places_and_codes_belong_to_one_genotype_each(name: st
         assert len(set(codes)) == len(codes)
 
 
-@pytest.mark.parametrize("name", among(FIRSTS))
+@pytest.mark.parametrize("name", slow_but(FIRSTS, NAMES))
 def test_a_cost_is_what_another_library_counts_in_the_network(name: str) -> None:
     space = space_of(name)
     size, inputs = small(space)
@@ -200,9 +195,7 @@ def test_a_network_in_onnx_is_one_that_predict_runs(name: str, tmp_path: Path) -
     size, inputs = small(space)
     about: Any = SimpleNamespace(input_shape=lambda count: (count, *inputs.shape[1:]), stored=dict)
     for genotype in samples(space, 2):
-        network = space.network(genotype, size).eval()
-        network = network.simplified() if hasattr(network, "simplified") else folded(network)  # type: ignore[operator]
-        Onnx().write(network, about, tmp_path / "m.onnx")
+        Onnx().write(folded_form(space.network(genotype, size).eval()), about, tmp_path / "m.onnx")
         check_bounded(tmp_path / "m.onnx")
 
 
@@ -245,7 +238,7 @@ class Stop(Monitor):
         search.stop.made |= search.state.step == 3
 
 
-@pytest.mark.parametrize("name", among(["nas_bench_201", "recurrent_cell"]))
+@pytest.mark.parametrize("name", slow_but(["nas_bench_201", "recurrent_cell"], NAMES))
 def test_a_search_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     space = able(name, "supernet")
     words = [

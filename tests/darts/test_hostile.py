@@ -20,6 +20,7 @@ from darts.run.parts import build_one
 from darts.tasks.datasets.series import CsvSeries
 from supernet.spaces.base import Space
 from supernet.spaces.cells import CellSpace
+from tests.quickly import slow_but
 
 SPACES = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "configs" / "space").glob("*.yaml"))
 PIECES = ["", "|", "+", "~", "/", "-", "(", "[", "Genotype(", "0", "9" * 5000, "1e999", "-1", "\0", "\x1b[2J", "ß", " "]
@@ -68,7 +69,7 @@ def test_a_text_is_a_genotype_or_a_value_error(name: str) -> None:
             assert space.parse(str(space.parse(text))) == space.parse(text)
 
 
-@pytest.mark.parametrize("text", [DEEP[0], *(pytest.param(text, marks=pytest.mark.slow) for text in DEEP[1:])])
+@pytest.mark.parametrize("text", slow_but(DEEP[:1], DEEP))
 def test_the_command_line_refuses_what_is_too_deep(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["query", f"cell={text}"]) == 2
     assert main(["search", f"seed={text}"]) == 2

@@ -363,9 +363,19 @@ def test_candidates_ahead_keep_a_worker_busy_while_one_takes_its_time(
         return ready, [answer.cell for answer in answers]
 
     _, told = asked(None)
+    if method is RandomSearch:
+        assert told == [str(cell) for cell in asked_by_chance(20)]
     ready, same = asked(told[place])
     assert ready.index(told[place]) == place + meanwhile
     assert same == told
+
+
+def asked_by_chance(count: int) -> list[Genotype]:
+    """What a random search of seed 0 asks for."""
+    method = RandomSearch()
+    method.start(SPACE, random.Random("0/RandomSearch"), count, (1,), 1)
+    asked = [method.ask() for _ in range(count)]
+    return [found[0].genotype for found in asked if found]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import pytest
 
 from darts.cli import main
 from supernet.spaces.cells import CellSpace
+from tests.quickly import slow_but
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ["dataset=fake", "dataset.images=48", "dataset.image_size=4"]
@@ -107,7 +108,7 @@ def check(reports: list[dict[str, Any]]) -> None:
         assert all(report["same"].values()), report
 
 
-@pytest.mark.parametrize("name", ["search", pytest.param("retrain", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", slow_but(["search"], QUICK))
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(name: str, base: Path, tmp_path: Path) -> None:
     check(tried(name, base, tmp_path, 5, QUICK[name]))
 

@@ -25,6 +25,7 @@ from darts.training.fit import FitState
 from darts.training.retraining import Retraining
 from supernet.size import NetworkSize
 from supernet.spaces.cells import CellSpace
+from tests.quickly import slow_but
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SPACE = CellSpace()
@@ -102,7 +103,7 @@ def test_the_accuracy_is_that_of_the_weights_in_the_checkpoint_on_the_test_image
     assert sum(map(sum, result["confusion"])) == len(test)
 
 
-@pytest.mark.parametrize("step", [13, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 8, 24))])
+@pytest.mark.parametrize("step", slow_but([13], [1, 8, 13, 24]))
 def test_a_stopped_training_goes_on_to_the_same_bits(
     whole: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import yaml
 from darts.cli import main
 from darts.run.largest import largest
 from tests.compared import left_alone
+from tests.quickly import slow_but
 
 ROOMY = """
 import sys, torch
@@ -94,7 +95,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("command", ["search", pytest.param("retrain", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", slow_but(["search"], RUNS))
 def test_the_number_that_was_found_stands_in_the_config_and_gives_the_same(
     command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ from darts.search.paths import living
 from darts.training.fit import initialised
 from darts.training.short import ShortTraining
 from supernet.spaces.cells import CellSpace
+from tests.quickly import slow_but
 
 # two nodes, one edge: a cell has four neighbours, a round trains five
 WORDS = (
@@ -256,7 +257,7 @@ def test_an_unfinished_round_counts_with_its_last_rung() -> None:
     assert str(phase.exit(search.state)) == best
 
 
-@pytest.mark.parametrize("stop", [13, 20, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (9, 17, 24))])
+@pytest.mark.parametrize("stop", slow_but([13, 20], [9, 13, 17, 20, 24]))
 def test_a_search_stopped_within_a_round_goes_on_to_the_same_bits(stop: int, tmp_path: Path) -> None:
     """8 bilevel steps, then a round and a half: stopped within a group, between groups and between rungs."""
     words = ("phases.bilevel.share=8", "phases.finalists.share=16", "budget.steps=24")

@@ -25,6 +25,7 @@ import torch
 import yaml
 
 from darts.cli import main
+from tests.quickly import slow_but
 
 # 128 images for the weights: 8 steps an epoch; the run ends in the middle of the third.
 TINY = [
@@ -380,7 +381,7 @@ def test_an_extended_run_that_is_interrupted_goes_on_too(
     assert repeatable(folder) == repeatable(other)
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
+@pytest.mark.parametrize("seed", slow_but(range(4), range(16)))
 def test_a_flipped_bit_never_leads_to_another_result(seed: int, stopped: Stopped, runs: Path, tmp_path: Path) -> None:
     """Of its copies before checksums, two thirds went on in silence."""
     folder, rng = copied(stopped["SIGKILL"][0], tmp_path), random.Random(seed)

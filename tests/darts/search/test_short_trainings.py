@@ -28,6 +28,7 @@ from darts.tasks.datasets.fake import Fake
 from darts.training.short import ShortTraining
 from darts.training.workers import Executor
 from supernet.spaces.cells import CellSpace
+from tests.quickly import slow_but
 
 WORDS = (
     "dataset=fake", "dataset.images=64", "dataset.image_size=4", "data.batch_size=8", "network.channels=2",
@@ -52,9 +53,7 @@ def with_executor(name: str) -> str:
     return f"phases.finalists.executor={name}"
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "serial" else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
-)
+@pytest.mark.parametrize("name", slow_but(["serial"], OTHERS))
 def test_a_search_gives_the_same_bits_by_every_executor_and_goes_on_by_it(name: str, tmp_path: Path) -> None:
     """A round and a half of two rungs: stopped in the second rung of the first, within a group."""
     word = with_executor(name)

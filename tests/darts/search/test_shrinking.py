@@ -16,6 +16,7 @@ from darts.search import shrinking
 from darts.search.shrinking import InformationPruning, Projection, Pruning, emptiness, left
 from supernet.cell import SearchCell
 from supernet.relaxations.base import EdgeWeights
+from tests.quickly import slow_but
 
 four_channels = partial(made, "network.channels=4")
 PLANTED = (3, 1, 2)  # an operation an edge
@@ -125,9 +126,7 @@ def test_information_pruning_drops_what_says_least(monkeypatch: pytest.MonkeyPat
     assert isinstance(search.schedule.phases["information_pruning"], InformationPruning)
 
 
-@pytest.mark.parametrize(
-    "name", ["pruning", *(pytest.param(name, marks=pytest.mark.slow) for name in ("projection", "information_pruning"))]
-)
+@pytest.mark.parametrize("name", slow_but(["pruning"], ["projection", "pruning", "information_pruning"]))
 def test_a_search_stopped_while_it_shrinks_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     words = ("phases.bilevel.share=2", f"phases.{name}.share=10", "budget.steps=12")
     expected = plain(four_channels(*words).run())

@@ -26,6 +26,7 @@ from darts.training.transfer import hold, take_over
 from supernet.discrete_network import DiscreteNetwork
 from supernet.size import NetworkSize
 from supernet.spaces.cells import CellSpace
+from tests.quickly import slow_but
 
 SPACE = CellSpace()
 CELL = "|nor_conv_3x3~0|+|skip_connect~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_1x1~2|"  # weights: edges 0, 5
@@ -354,9 +355,7 @@ def whole(base: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "step", [8, *(pytest.param(step, marks=pytest.mark.slow) for step in (3, 9, 20))]
-)  # of 8 an epoch: frozen, its end, let go
+@pytest.mark.parametrize("step", slow_but([8], [3, 8, 9, 20]))  # of 8 an epoch: frozen, its end, let go
 def test_a_stopped_one_goes_on_to_the_same_bits_without_the_network_that_it_began_with(
     base: Path, whole: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
